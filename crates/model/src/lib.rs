@@ -1,0 +1,30 @@
+//! The nouns: what a user declares, what the cluster records, and which changes are legal.
+//!
+//! Start at [`ServiceSpec`] (what is wanted), then [`Task`] (one attempt to fill a slot of it) and [`Node`] (where it
+//! runs). Everything here is plain data with a constructor wherever there is an invariant to keep.
+//!
+//! This crate knows no file format, wire format, clock, disk or network; it has no async code and no hash-ordered
+//! collection, so that whatever is computed from it comes out the same on every machine.
+
+mod name;
+mod quantity;
+mod ids;
+mod image;
+mod constraint;
+mod service;
+mod task;
+mod node;
+
+pub use constraint::{Constraint, Comparison, InvalidConstraint, Subject};
+pub use ids::{ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId};
+pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
+pub use name::{InvalidName, Name, ServiceName};
+pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
+pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
+pub use service::{
+    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec,
+    TaskSpec, Template,
+};
+pub use task::{
+    Desired, Ended, Exit, ObservedOrder, Phase, Placement, PublishedPort, Shown, Task, TaskStatus, TaskVerdict,
+};

@@ -1,0 +1,135 @@
+//! What the user declares of a service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Bytes, Constraint, Digest, ImageName, MilliCpu};
+
+/// The most replicas that one service may have. More is a slip of the keyboard on the clusters gantry is made for.
+pub const MAX_REPLICAS: u32 = 100_000;
+
+/// A service as it is wanted. Changing [`ServiceSpec::task`] replaces tasks; changing anything else does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    pub replicas: u32,
+    /// Compose's `deploy.labels`: of the service, not of its containers.
+    pub labels: BTreeMap<String, String>,
+    pub task: TaskSpec,
+}
+
+/// What each task of a service is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    pub image: ImageName,
+    /// Replaces the image's entrypoint; empty clears it. `None` keeps the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command. `None` keeps the image's, unless `entrypoint` is given, which drops it (Docker's rule).
+    pub command: Option<Vec<String>>,
+    /// Added to the image's environment, replacing equal names.
+    pub environment: BTreeMap<String, String>,
+    /// Compose's `labels`: of each container.
+    pub labels: BTreeMap<String, String>,
+    /// An absolute path; `None` keeps the image's.
+    pub working_dir: Option<String>,
+    /// `user`, `uid`, `user:group` or `uid:gid`, looked up in the container's own files; `None` keeps the image's.
+    pub user: Option<String>,
+    pub ports: Vec<PortSpec>,
+    pub resources: Resources,
+    pub restart: RestartPolicy,
+    /// All must admit a node.
+    pub constraints: Vec<Constraint>,
+}
+
+/// A task template as the cluster records it: the image's tag is pinned to the content that it named when it was
+/// deployed, so that every node runs the same bytes whatever the tag says later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    pub task: Arc<TaskSpec>,
+    /// Of the image's manifest.
+    pub image: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortSpec {
+    /// The port in the container.
+    pub target: u16,
+    pub protocol: Protocol,
+    pub publish: Publish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// How a container's port is reached on its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Publish {
+    /// A free port of the node, chosen when the task is placed.
+    AnyHostPort,
+    /// This port of the node; two tasks that want it cannot share a node.
+    HostPort(u16),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub reservations: Reservations,
+    pub limits: Limits,
+}
+
+/// What the scheduler sets aside for each task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reservations {
+    pub cpu: MilliCpu,
+    pub memory: Bytes,
+}
+
+/// What the kernel holds each container to. `None` is no limit of the user's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub cpu: Option<MilliCpu>,
+    pub memory: Option<Bytes>,
+    pub pids: Option<u32>,
+}
+
+/// When the agent starts a container again after it ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    pub condition: RestartCondition,
+    /// The first wait; it doubles with every failure in a row. `None` is gantry's own back-off.
+    pub delay: Option<Duration>,
+    /// How often a container is started again before its slot is given up; `None` is for ever.
+    pub max_attempts: Option<u32>,
+    /// How long a container has to run for its start to count as a success.
+    pub window: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartCondition {
+    Never,
+    OnFailure,
+    Always,
+}
+
+impl RestartPolicy {
+    /// Five seconds, Swarm's default for telling a start that held from one that did not.
+    pub const WINDOW: Duration = Duration::from_secs(5);
+}
+
+impl Default for RestartPolicy {
+    /// Swarm's: restart whatever the exit, for ever.
+    fn default() -> Self {
+        Self { condition: RestartCondition::Always, delay: None, max_attempts: None, window: Self::WINDOW }
+    }
+}
