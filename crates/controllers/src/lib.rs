@@ -1,0 +1,91 @@
+//! Pure planners: which commands bring the cluster closer to what is declared.
+//!
+//! [`plan`] is the one entry. It looks at one object of one immutable [`State`] and answers with commands, with the
+//! time at which looking again could change the answer, and with notes that say why nothing more is being done. It is
+//! level-triggered: the answer depends on what is, not on what happened. Applying a plan and planning again ends in an
+//! empty plan.
+//!
+//! Modules in reading order: [`replicated`] (slots of a service), [`removal`] (services on their way out), [`copies`]
+//! (who holds an image).
+//!
+//! **Invariant:** planners do not choose nodes; that is `scheduler`'s. They know no clock (`now` is an argument), no
+//! store and no log.
+
+mod copies;
+mod removal;
+mod replicated;
+
+use std::time::Duration;
+
+use model::{Digest, ServiceId, Timestamp};
+use state::{Change, Command, State};
+
+pub use replicated::{SlotNote, Waiting, replacement_delay};
+
+/// What can be planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    Service(ServiceId),
+    Image(Digest),
+}
+
+/// What to do for one object now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub commands: Vec<Command>,
+    /// When to plan again even if nothing changes.
+    pub wake_at: Option<Timestamp>,
+    /// Why slots are left as they are.
+    pub notes: Vec<SlotNote>,
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// Commands that bring `object` closer to what is declared, as of `now`, which is at least `state.time()`.
+pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
+    match object {
+        Object::Service(id) => match state.service(id) {
+            None => Plan::default(),
+            Some(service) if service.removing => removal::plan(state, id),
+            Some(service) => replicated::plan(state, id, service, now),
+        },
+        Object::Image(digest) => copies::plan(state, digest),
+    }
+}
+
+/// The objects whose plan a change may alter.
+pub fn touched(state: &State, change: &Change) -> Vec<Object> {
+    match change {
+        Change::Service(id) => {
+            let images = state.service(*id).into_iter().flat_map(|service| service.templates.values());
+            let mut objects = vec![Object::Service(*id)];
+            objects.extend(images.map(|template| Object::Image(template.image)));
+            objects
+        }
+        Change::Task(id, _) => vec![Object::Service(id.service)],
+        Change::Image(digest) => vec![Object::Image(*digest)],
+        // A node that comes or goes concerns the services that have tasks there, and every image's copies.
+        Change::Node(node) => {
+            let mut services: Vec<ServiceId> = state.tasks_on(*node).map(|(id, _)| id.service).collect();
+            services.dedup();
+            let images = state.images().map(|(digest, _)| Object::Image(digest));
+            services.into_iter().map(Object::Service).chain(images).collect()
+        }
+        Change::Cluster | Change::Stack(_) => Vec::new(),
+    }
+}
+
+/// Every object there is, in the order in which a full pass plans for them.
+pub fn all(state: &State) -> Vec<Object> {
+    let services = state.services().map(|(id, _)| Object::Service(id));
+    services.chain(state.images().map(|(digest, _)| Object::Image(digest))).collect()
+}
+
+/// Doubles from `first` with every one of `failures` after the first, up to `most`.
+fn back_off(first: Duration, failures: u32, most: Duration) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
+}

@@ -1,0 +1,8 @@
+//! What the planners do, case by case. The language is [`fixture`]'s.
+
+mod copies;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+mod removal;
+mod slots;
+mod versions;

@@ -1,0 +1,161 @@
+//! What users declare.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Generation, Name, ServiceId, ServiceName, SpecVersion, Template};
+
+use crate::apply::{Change, Step};
+use crate::command::{Declared, Done, Outcome, Rejected};
+use crate::retention;
+use crate::tables::{Service, Stack};
+
+impl Step<'_> {
+    pub(super) fn deploy(
+        &mut self,
+        name: &Name,
+        services: &BTreeMap<Name, Declared>,
+        expected: Option<Generation>,
+    ) -> Outcome {
+        let old = self.state.stacks.get(name).cloned();
+        let (generation, mut members) = match &old {
+            Some(stack) => (stack.generation, if stack.removing { BTreeMap::new() } else { stack.services.clone() }),
+            None => (Generation::default(), BTreeMap::new()),
+        };
+        if let Some(expected) = expected.filter(|expected| *expected != generation) {
+            return Err(Rejected::Changed { name: name.to_string(), expected, actual: generation });
+        }
+        let mut images = services.values().map(|declared| declared.image);
+        if let Some(missing) = images.find(|digest| self.state.image(*digest).is_none()) {
+            return Err(Rejected::NoImageContent(missing));
+        }
+        let mut changed = old.as_ref().is_none_or(|stack| stack.removing);
+        for (service, id) in members.clone() {
+            if !services.contains_key(&service) {
+                self.mark_removing(id);
+                members.remove(&service);
+                changed = true;
+            }
+        }
+        for (service, declared) in services {
+            changed |= match members.get(service) {
+                Some(id) => self.redeclare(*id, declared),
+                None => {
+                    let name = ServiceName { stack: name.clone(), service: service.clone() };
+                    members.insert(service.clone(), self.declare(name, declared));
+                    true
+                }
+            };
+        }
+        if !changed {
+            return Ok(Done::At(generation));
+        }
+        let stack =
+            Stack { generation: self.at, deployed: self.state.time, services: members, removing: false };
+        self.state.stacks.insert(name.clone(), Arc::new(stack));
+        self.changes.insert(Change::Stack(name.clone()));
+        Ok(Done::At(self.at))
+    }
+
+    fn declare(&mut self, name: ServiceName, declared: &Declared) -> ServiceId {
+        self.state.last_service += 1;
+        let id = ServiceId(self.state.last_service);
+        let version = SpecVersion(1);
+        let template = Template { task: Arc::new(declared.spec.task.clone()), image: declared.image };
+        let service = Service {
+            name,
+            spec: declared.spec.clone(),
+            version,
+            templates: BTreeMap::from([(version, template)]),
+            generation: self.at,
+            created: self.state.time,
+            next_sequence: 1,
+            removing: false,
+        };
+        self.put_service(id, service);
+        id
+    }
+
+    /// Brings a service to what is declared; tells whether anything changed.
+    fn redeclare(&mut self, id: ServiceId, declared: &Declared) -> bool {
+        let Some(old) = self.state.services.get(&id) else { return false };
+        let current = &old.templates[&old.version];
+        let same_template = *current.task == declared.spec.task && current.image == declared.image;
+        if same_template && old.spec == declared.spec {
+            return false;
+        }
+        let mut service = Service::clone(old);
+        service.spec = declared.spec.clone();
+        service.generation = self.at;
+        if !same_template {
+            service.version.0 += 1;
+            let template = Template { task: Arc::new(declared.spec.task.clone()), image: declared.image };
+            service.templates.insert(service.version, template);
+        }
+        self.put_service(id, service);
+        retention::trim_templates(self.state, id);
+        true
+    }
+
+    pub(super) fn remove_stack(&mut self, name: &Name) -> Outcome {
+        let Some(stack) = self.state.stacks.get(name).filter(|stack| !stack.removing).cloned() else {
+            return Err(Rejected::NoStack(name.clone()));
+        };
+        for id in stack.services.values() {
+            self.mark_removing(*id);
+        }
+        let removing =
+            Stack { generation: self.at, services: BTreeMap::new(), removing: true, ..Stack::clone(&stack) };
+        self.state.stacks.insert(name.clone(), Arc::new(removing));
+        self.changes.insert(Change::Stack(name.clone()));
+        self.drop_empty_stack(name);
+        Ok(Done::At(self.at))
+    }
+
+    pub(super) fn scale(&mut self, name: &ServiceName, replicas: u32, expected: Option<Generation>) -> Outcome {
+        let Some((id, old)) = self.state.service_named(name) else { return Err(Rejected::NoService(name.clone())) };
+        if let Some(expected) = expected.filter(|expected| *expected != old.generation) {
+            return Err(Rejected::Changed { name: name.to_string(), expected, actual: old.generation });
+        }
+        if old.spec.replicas == replicas {
+            return Ok(Done::At(old.generation));
+        }
+        let mut service = old.clone();
+        service.spec.replicas = replicas;
+        service.generation = self.at;
+        self.put_service(id, service);
+        Ok(Done::At(self.at))
+    }
+
+    pub(super) fn drop_service(&mut self, id: ServiceId) -> Outcome {
+        let service = self.state.services.get(&id).ok_or(Rejected::NoServiceId(id))?;
+        if !service.removing || self.state.tasks_of(id).next().is_some() {
+            return Err(Rejected::HasTasks(id));
+        }
+        let stack = service.name.stack.clone();
+        self.state.services.remove(&id);
+        self.changes.insert(Change::Service(id));
+        self.drop_empty_stack(&stack);
+        Ok(Done::Changed)
+    }
+
+    fn mark_removing(&mut self, id: ServiceId) {
+        if let Some(old) = self.state.services.get(&id) {
+            let service = Service { removing: true, generation: self.at, ..Service::clone(old) };
+            self.put_service(id, service);
+        }
+    }
+
+    fn drop_empty_stack(&mut self, name: &Name) {
+        let removing = self.state.stacks.get(name).is_some_and(|stack| stack.removing);
+        if removing && !self.state.services().any(|(_, service)| service.name.stack == *name) {
+            self.state.stacks.remove(name);
+            self.changes.insert(Change::Stack(name.clone()));
+        }
+    }
+
+    pub(super) fn put_service(&mut self, id: ServiceId, service: Service) {
+        self.state.services.insert(id, Arc::new(service));
+        self.changes.insert(Change::Service(id));
+    }
+}

@@ -1,0 +1,161 @@
+//! What can be asked of the state machine, and what it answers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use model::{
+    Bytes, Capacity, ClusterId, Desired, Digest, Generation, ImageName, Name, NodeId, RequestId, Role, ServiceId, ServiceName,
+    ServiceSpec, SpecVersion, Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
+};
+
+/// One entry of the log: commands that are judged one by one, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The proposer's clock. Cluster time never goes back, so an earlier one counts as the time reached already.
+    pub at: Timestamp,
+    /// A request that was applied before is answered again and has no second effect.
+    pub request: Option<RequestId>,
+    pub commands: Vec<Command>,
+}
+
+/// A wish. Its preconditions are checked when it is applied, against the state of that instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The first command of every cluster.
+    Found { cluster: ClusterId, range: Subnet, node_prefix: u8, authority: Authority },
+    /// Lets whoever has the secret that hashes to `digest` join as `role` until `expires`.
+    PutToken { digest: [u8; 32], role: Role, expires: Timestamp },
+    /// Gives a machine its identity and its subnet. `token` is `None` for the founder only.
+    AdmitNode { name: Name, role: Role, address: SocketAddr, token: Option<[u8; 32]> },
+    /// What a node says of itself when its session opens.
+    DescribeNode { node: NodeId, address: SocketAddr, labels: BTreeMap<String, String>, capacity: Capacity, version: String },
+    /// The dispatcher's word on whether a node is there.
+    SetLiveness { node: NodeId, ready: bool },
+
+    /// Makes a stack be exactly these services.
+    Deploy { stack: Name, services: BTreeMap<Name, Declared>, expected: Option<Generation> },
+    RemoveStack { stack: Name },
+    Scale { service: ServiceName, replicas: u32, expected: Option<Generation> },
+    /// Forgets a removed service whose tasks are all gone.
+    DropService { service: ServiceId },
+
+    CreateTask { task: TaskId, version: SpecVersion, avoid: Option<NodeId> },
+    Assign { task: TaskId, node: NodeId },
+    SetDesired { task: TaskId, desired: Desired },
+    Conclude { task: TaskId, verdict: TaskVerdict },
+    /// What one agent saw, latest status a task.
+    Report { node: NodeId, statuses: Vec<(TaskId, TaskStatus)> },
+
+    /// Names an image that `holder` has.
+    PutImage { name: ImageName, image: Digest, size: Bytes, holder: NodeId },
+    /// Takes a name away; an image without a name that no service uses is dropped everywhere.
+    RemoveImage { name: ImageName },
+    /// Tells a node to hold a copy.
+    KeepCopy { image: Digest, node: NodeId },
+    /// All that a node's image store holds.
+    ReportImages { node: NodeId, held: Vec<Digest> },
+    /// Forgets an image that nothing names or uses, once no node holds it.
+    DropImage { image: Digest },
+}
+
+/// A service as it was deployed: the spec, and the content that its image's name stood for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub spec: ServiceSpec,
+    pub image: Digest,
+}
+
+/// The cluster's certificate authority, so that every manager can admit nodes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authority {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority(..)")
+    }
+}
+
+/// The verdict on one command.
+pub type Outcome = Result<Done, Rejected>;
+
+/// What an accepted command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was so already.
+    Unchanged,
+    Changed,
+    /// The object's generation after the change.
+    At(Generation),
+    Admitted(NodeId),
+}
+
+/// Why a command had no effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("the cluster has been founded already")]
+    Founded,
+    #[error("the cluster has not been founded")]
+    NotFounded,
+    #[error("there is no stack `{0}`")]
+    NoStack(Name),
+    #[error("there is no service `{0}`")]
+    NoService(ServiceName),
+    #[error("there is no service with the id {0}")]
+    NoServiceId(ServiceId),
+    #[error("there is no task {0}")]
+    NoTask(TaskId),
+    #[error("there is no node {0}")]
+    NoNode(NodeId),
+    #[error("there is no image `{0}`")]
+    NoImage(ImageName),
+    #[error("there is no image {0}")]
+    NoImageContent(Digest),
+    #[error("`{name}` has changed meanwhile: it is at generation {actual}, not {expected}")]
+    Changed { name: String, expected: Generation, actual: Generation },
+    #[error("a node named `{0}` is in the cluster already")]
+    NodeNameTaken(Name),
+    #[error("the join token is unknown, expired, or for another role")]
+    BadToken,
+    #[error("the cluster's address range has no free subnet left for another node")]
+    NoSubnet,
+    #[error("task {0} exists already, or its sequence is not the next one")]
+    OutOfSequence(TaskId),
+    #[error("service {0} is being removed")]
+    Removing(ServiceId),
+    #[error("service {0} has no version {1}")]
+    NoVersion(ServiceId, SpecVersion),
+    #[error("task {0} has a node already")]
+    AlreadyAssigned(TaskId),
+    #[error("task {0} is no longer wanted")]
+    NotWanted(TaskId),
+    #[error("node {0} does not take tasks now")]
+    NodeUnavailable(NodeId),
+    #[error("task {task} does not fit on node {node}: {lacking}")]
+    DoesNotFit { task: TaskId, node: NodeId, lacking: Lacking },
+    #[error("task {0} may still be running")]
+    StillRunning(TaskId),
+    #[error("service {0} still has tasks")]
+    HasTasks(ServiceId),
+    #[error("image `{name}` is used by service `{service}`")]
+    ImageInUse { name: ImageName, service: ServiceName },
+    #[error("image {0} is still named, used or held")]
+    ImageKept(Digest),
+}
+
+/// What a node has too little of for a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Lacking {
+    #[error("not enough CPU")]
+    Cpu,
+    #[error("not enough memory")]
+    Memory,
+    #[error("host port {0} is taken")]
+    HostPort(u16),
+    #[error("no free host port")]
+    AnyHostPort,
+    #[error("no free container address")]
+    Address,
+}

@@ -1,0 +1,116 @@
+//! What is true after every `apply`. Tests and simulations call [`check`] each time.
+
+use std::collections::BTreeMap;
+
+use imbl::{OrdMap, OrdSet};
+use model::{NodeId, TaskId};
+
+use crate::occupancy::Occupancy;
+use crate::tables::State;
+
+/// Each broken invariant in a sentence; empty when all hold.
+pub fn check(state: &State) -> Vec<String> {
+    let mut broken = Vec::new();
+    indexes(state, &mut broken);
+    tasks(state, &mut broken);
+    nothing_is_held_twice(state, &mut broken);
+    capacity(state, &mut broken);
+    names(state, &mut broken);
+    broken
+}
+
+fn indexes(state: &State, broken: &mut Vec<String>) {
+    let fresh = State::from_rows(state.rows());
+    let without_empty = |map: &OrdMap<NodeId, OrdSet<TaskId>>| {
+        map.iter().filter(|(_, set)| !set.is_empty()).map(|(id, set)| (*id, set.clone())).collect::<Vec<_>>()
+    };
+    let occupied = |map: &OrdMap<NodeId, Occupancy>| {
+        map.iter().filter(|(_, o)| !o.is_empty()).map(|(id, o)| (*id, o.clone())).collect::<Vec<_>>()
+    };
+    if fresh.unplaced != state.unplaced {
+        broken.push("the index of unplaced tasks is not what the tasks say".to_owned());
+    }
+    if without_empty(&fresh.on_node) != without_empty(&state.on_node) {
+        broken.push("the index of tasks by node is not what the tasks say".to_owned());
+    }
+    if occupied(&fresh.occupancy) != occupied(&state.occupancy) {
+        broken.push("the occupancy of nodes is not what the tasks say".to_owned());
+    }
+    if fresh.request_ages != state.request_ages {
+        broken.push("the ages of requests are not what the requests say".to_owned());
+    }
+}
+
+fn tasks(state: &State, broken: &mut Vec<String>) {
+    for (id, task) in state.tasks() {
+        match state.service(id.service) {
+            None => broken.push(format!("task {id} has no service")),
+            Some(service) if id.sequence >= service.next_sequence => {
+                broken.push(format!("task {id} is ahead of its service's sequence {}", service.next_sequence));
+            }
+            Some(service) if !service.templates.contains_key(&task.version) => {
+                broken.push(format!("task {id} is made from {}, which is not kept", task.version));
+            }
+            Some(_) => {}
+        }
+        if task.status.is_some() && task.placement.is_none() {
+            broken.push(format!("task {id} has a status and no node"));
+        }
+        if let Some(placement) = &task.placement {
+            match state.node(placement.node) {
+                None => broken.push(format!("task {id} is on {}, which does not exist", placement.node)),
+                Some(node) if !node.subnet.contains(placement.address) => {
+                    broken.push(format!("task {id} has {}, which is not of {}", placement.address, placement.node));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn nothing_is_held_twice(state: &State, broken: &mut Vec<String>) {
+    let mut addresses = BTreeMap::new();
+    let mut ports = BTreeMap::new();
+    for (id, task) in state.tasks() {
+        let Some(placement) = task.occupies() else { continue };
+        if let Some(other) = addresses.insert(placement.address, id) {
+            broken.push(format!("tasks {other} and {id} both have the address {}", placement.address));
+        }
+        for port in &placement.ports {
+            if let Some(other) = ports.insert((placement.node, port.protocol, port.host), id) {
+                broken.push(format!("tasks {other} and {id} both have port {} of {}", port.host, placement.node));
+            }
+        }
+    }
+}
+
+fn capacity(state: &State, broken: &mut Vec<String>) {
+    for (id, node) in state.nodes() {
+        let taken = state.occupancy(id).reserved;
+        if taken.cpu > node.capacity.cpu || taken.memory > node.capacity.memory {
+            broken.push(format!("node {id} is committed beyond its capacity"));
+        }
+    }
+}
+
+fn names(state: &State, broken: &mut Vec<String>) {
+    for (stack, row) in state.stacks() {
+        for (name, id) in &row.services {
+            match state.service(*id) {
+                Some(service) if service.name.stack == *stack && service.name.service == *name && !service.removing => {}
+                _ => broken.push(format!("stack {stack} names {name} as {id}, which is another service or none")),
+            }
+        }
+    }
+    for (id, service) in state.services() {
+        let named = state.service_named(&service.name).is_some_and(|(named, _)| named == id);
+        if named == service.removing {
+            broken.push(format!("service {id} is being removed and named, or neither"));
+        }
+    }
+    for (name, digest) in state.tags() {
+        if state.image(digest).is_none() {
+            broken.push(format!("image {name} stands for {digest}, which is not there"));
+        }
+    }
+}

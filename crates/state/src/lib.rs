@@ -1,0 +1,23 @@
+//! The replicated state machine.
+//!
+//! Every manager holds one [`State`] and feeds it the same [`Proposal`]s in the same order through [`State::apply`], so
+//! all of them hold equal tables. Enter at [`command`] for what can be asked, [`apply`] for what each does, and
+//! [`invariants`] for what is true after every one of them.
+//!
+//! A `State` is persistent: cloning it is free, and planners, the snapshot builder, the dry run and readers each hold a
+//! clone that no later `apply` disturbs.
+//!
+//! **Invariant:** nothing here reads a clock, draws a number, or iterates in hash order. The proposer puts time and ids
+//! into the command.
+
+pub mod command;
+mod tables;
+mod occupancy;
+mod apply;
+mod retention;
+pub mod invariants;
+
+pub use apply::{Applied, Change};
+pub use command::{Command, Declared, Done, Outcome, Proposal, Rejected};
+pub use occupancy::Occupancy;
+pub use tables::{Cluster, NodeRow, Recorded, Row, Service, Stack, State, Token};

@@ -1,0 +1,81 @@
+//! What is forgotten, and when. Everything here is done while a command is applied, so every manager forgets the same.
+
+use std::time::Duration;
+
+use model::{Desired, NodeId, ServiceId, Task, TaskId};
+
+use crate::tables::{Service, State};
+
+/// Ended tasks that each slot keeps, so that `ps --all` and `logs` can tell what happened last.
+const ENDED_TASKS_A_SLOT: usize = 5;
+
+/// Templates that a service keeps besides those that tasks are made from.
+const TEMPLATES_A_SERVICE: usize = 5;
+
+/// How long the answer to a request is kept. A client that tries again does so within minutes.
+const REQUESTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Drops the ended tasks of `id`'s slot that are too many, and every one that was to be removed. Returns each with its node.
+pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Vec<(TaskId, Option<NodeId>)> {
+    let first = TaskId { sequence: 0, ..id };
+    let last = TaskId { sequence: u64::MAX, ..id };
+    let over: Vec<(TaskId, bool, Option<NodeId>)> = state
+        .tasks
+        .range(first..=last)
+        .filter(|(_, task)| is_over(task))
+        .map(|(id, task)| {
+            (*id, task.desired == Desired::Removed, task.placement.as_ref().map(|placement| placement.node))
+        })
+        .collect();
+    let kept = over.iter().filter(|(_, removed, _)| !removed).count();
+    let mut too_many = kept.saturating_sub(ENDED_TASKS_A_SLOT);
+    let mut gone = Vec::new();
+    for (id, removed, node) in over {
+        if !removed && too_many == 0 {
+            continue;
+        }
+        if !removed {
+            too_many -= 1;
+        }
+        state.drop_task(id);
+        gone.push((id, node));
+    }
+    if !gone.is_empty() {
+        trim_templates(state, id.service);
+    }
+    gone
+}
+
+/// Nothing of it runs any more. A task that was to be removed needs no verdict: no slot counts on it.
+fn is_over(task: &Task) -> bool {
+    task.occupies().is_none()
+        && (task.verdict.is_some() || (task.desired == Desired::Removed && task.ended().is_some()))
+}
+
+/// Drops the oldest templates that no task is made from.
+pub(crate) fn trim_templates(state: &mut State, id: ServiceId) {
+    let Some(service) = state.service(id) else { return };
+    if service.templates.len() <= TEMPLATES_A_SERVICE {
+        return;
+    }
+    let used: std::collections::BTreeSet<_> = state.tasks_of(id).map(|(_, task)| task.version).collect();
+    let mut service = Service::clone(service);
+    let mut surplus = service.templates.len() - TEMPLATES_A_SERVICE;
+    let current = service.version;
+    service.templates.retain(|version, _| {
+        let drop = surplus > 0 && *version != current && !used.contains(version);
+        surplus -= usize::from(drop);
+        !drop
+    });
+    state.services.insert(id, std::sync::Arc::new(service));
+}
+
+pub(crate) fn expire_requests(state: &mut State) {
+    while let Some((at, request)) = state.request_ages.get_min().copied() {
+        if state.time.since(at) <= REQUESTS_KEPT {
+            return;
+        }
+        state.request_ages.remove(&(at, request));
+        state.requests.remove(&request);
+    }
+}

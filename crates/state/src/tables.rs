@@ -1,0 +1,324 @@
+//! The tables and how they are read. Rows change in `apply` only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use model::{
+    ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role, ServiceId, ServiceName,
+    ServiceSpec, SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
+};
+
+use crate::command::{Authority, Outcome};
+use crate::occupancy::Occupancy;
+
+/// All that the cluster has agreed on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    pub(crate) applied: LogIndex,
+    pub(crate) time: Timestamp,
+    pub(crate) last_node: u64,
+    pub(crate) last_service: u64,
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) tokens: OrdMap<[u8; 32], Token>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<NodeRow>>,
+    pub(crate) stacks: OrdMap<Name, Arc<Stack>>,
+    pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
+    pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
+    pub(crate) images: OrdMap<Digest, Arc<Image>>,
+    pub(crate) tags: OrdMap<ImageName, Digest>,
+    pub(crate) requests: OrdMap<RequestId, Recorded>,
+    // Indexes: derived from the tables above and kept in step by `apply`.
+    pub(crate) occupancy: OrdMap<NodeId, Occupancy>,
+    pub(crate) on_node: OrdMap<NodeId, OrdSet<TaskId>>,
+    pub(crate) unplaced: OrdSet<TaskId>,
+    pub(crate) request_ages: OrdSet<(Timestamp, RequestId)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    pub id: ClusterId,
+    /// All container addresses.
+    pub range: Subnet,
+    /// The prefix length of each node's part of `range`.
+    pub node_prefix: u8,
+    pub authority: Authority,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub role: Role,
+    pub expires: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    pub node: Node,
+    /// Where the search for a free container address starts: behind the last one given out, so that an address rests
+    /// before it is used again.
+    pub next_address: u32,
+    /// The same for free host ports.
+    pub next_port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    pub generation: Generation,
+    pub deployed: Timestamp,
+    pub services: BTreeMap<Name, ServiceId>,
+    pub removing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: ServiceName,
+    pub spec: ServiceSpec,
+    /// The template that its tasks should be made from.
+    pub version: SpecVersion,
+    /// That one and those before it that are kept.
+    pub templates: BTreeMap<SpecVersion, Template>,
+    pub generation: Generation,
+    pub created: Timestamp,
+    /// The sequence number of the next task.
+    pub next_sequence: u64,
+    /// On its way out: its tasks are being removed, and its name is free.
+    pub removing: bool,
+}
+
+/// An answered request, kept for a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub at: Timestamp,
+    pub outcomes: Arc<Vec<Outcome>>,
+}
+
+/// One row of any table: what a snapshot is made of, and what [`State::from_rows`] makes a state of again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// Counters and clocks; first of all rows.
+    Head { applied: LogIndex, time: Timestamp, last_node: u64, last_service: u64 },
+    Cluster(Arc<Cluster>),
+    Token([u8; 32], Token),
+    Node(NodeId, Arc<NodeRow>),
+    Stack(Name, Arc<Stack>),
+    Service(ServiceId, Arc<Service>),
+    Task(TaskId, Arc<Task>),
+    Image(Digest, Arc<Image>),
+    Tag(ImageName, Digest),
+    Request(RequestId, Recorded),
+}
+
+impl State {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The log index of the last proposal applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Cluster time: the latest that any proposer's clock has shown.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, row)| (*id, &row.node))
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id).map(|row| &row.node)
+    }
+
+    pub fn node_named(&self, name: &str) -> Option<(NodeId, &Node)> {
+        self.nodes().find(|(_, node)| node.name.as_str() == name)
+    }
+
+    pub fn stacks(&self) -> impl Iterator<Item = (&Name, &Stack)> {
+        self.stacks.iter().map(|(name, stack)| (name, &**stack))
+    }
+
+    pub fn stack(&self, name: &Name) -> Option<&Stack> {
+        self.stacks.get(name).map(|stack| &**stack)
+    }
+
+    /// Every service, those that are being removed included.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        self.services.iter().map(|(id, service)| (*id, &**service))
+    }
+
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(&id).map(|service| &**service)
+    }
+
+    /// The service that has this name now.
+    pub fn service_named(&self, name: &ServiceName) -> Option<(ServiceId, &Service)> {
+        let id = *self.stacks.get(&name.stack)?.services.get(&name.service)?;
+        self.service(id).map(|service| (id, service))
+    }
+
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.tasks.iter().map(|(id, task)| (*id, &**task))
+    }
+
+    pub fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(&id).map(|task| &**task)
+    }
+
+    /// A service's tasks, ended ones included, by slot and then by age.
+    pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = (TaskId, &Task)> {
+        let first = TaskId { service, slot: 0, sequence: 0 };
+        let last = TaskId { service, slot: u32::MAX, sequence: u64::MAX };
+        self.tasks.range(first..=last).map(|(id, task)| (*id, &**task))
+    }
+
+    /// The tasks whose rows name this node, ended ones included.
+    pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.on_node.get(&node).into_iter().flatten().filter_map(|id| self.task(*id).map(|task| (*id, task)))
+    }
+
+    /// The tasks that wait for a node.
+    pub fn unplaced(&self) -> impl Iterator<Item = TaskId> {
+        self.unplaced.iter().copied()
+    }
+
+    /// What is taken on a node.
+    pub fn occupancy(&self, node: NodeId) -> Occupancy {
+        self.occupancy.get(&node).cloned().unwrap_or_default()
+    }
+
+    /// The template that a task is made from.
+    pub fn template_of(&self, id: TaskId) -> Option<&Template> {
+        let version = self.task(id)?.version;
+        self.service(id.service)?.templates.get(&version)
+    }
+
+    pub fn images(&self) -> impl Iterator<Item = (Digest, &Image)> {
+        self.images.iter().map(|(digest, image)| (*digest, &**image))
+    }
+
+    pub fn image(&self, digest: Digest) -> Option<&Image> {
+        self.images.get(&digest).map(|image| &**image)
+    }
+
+    pub fn tags(&self) -> impl Iterator<Item = (&ImageName, Digest)> {
+        self.tags.iter().map(|(name, digest)| (name, *digest))
+    }
+
+    pub fn image_named(&self, name: &ImageName) -> Option<Digest> {
+        self.tags.get(name).copied()
+    }
+
+    /// The answer that a request got, if it was applied within the last day.
+    pub fn recorded(&self, request: RequestId) -> Option<&Recorded> {
+        self.requests.get(&request)
+    }
+
+    /// Whether a name or a service that is not being removed still needs this image.
+    pub fn image_is_wanted(&self, digest: Digest) -> bool {
+        self.tags.values().any(|tagged| *tagged == digest)
+            || self.services.values().any(|s| s.templates.values().any(|template| template.image == digest))
+    }
+
+    /// Every row, in an order in which [`State::from_rows`] takes them.
+    pub fn rows(&self) -> Vec<Row> {
+        let head = Row::Head {
+            applied: self.applied,
+            time: self.time,
+            last_node: self.last_node,
+            last_service: self.last_service,
+        };
+        let mut rows = vec![head];
+        rows.extend(self.cluster.iter().cloned().map(Row::Cluster));
+        rows.extend(self.tokens.iter().map(|(key, row)| Row::Token(*key, row.clone())));
+        rows.extend(self.nodes.iter().map(|(key, row)| Row::Node(*key, row.clone())));
+        rows.extend(self.stacks.iter().map(|(key, row)| Row::Stack(key.clone(), row.clone())));
+        rows.extend(self.services.iter().map(|(key, row)| Row::Service(*key, row.clone())));
+        rows.extend(self.tasks.iter().map(|(key, row)| Row::Task(*key, row.clone())));
+        rows.extend(self.images.iter().map(|(key, row)| Row::Image(*key, row.clone())));
+        rows.extend(self.tags.iter().map(|(key, row)| Row::Tag(key.clone(), *row)));
+        rows.extend(self.requests.iter().map(|(key, row)| Row::Request(*key, row.clone())));
+        rows
+    }
+
+    /// The state that these rows describe, with its indexes made anew.
+    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
+        let mut state = Self::new();
+        for row in rows {
+            match row {
+                Row::Head { applied, time, last_node, last_service } => {
+                    (state.applied, state.time) = (applied, time);
+                    (state.last_node, state.last_service) = (last_node, last_service);
+                }
+                Row::Cluster(cluster) => state.cluster = Some(cluster),
+                Row::Token(key, row) => drop(state.tokens.insert(key, row)),
+                Row::Node(key, row) => drop(state.nodes.insert(key, row)),
+                Row::Stack(key, row) => drop(state.stacks.insert(key, row)),
+                Row::Service(key, row) => drop(state.services.insert(key, row)),
+                Row::Task(key, row) => drop(state.tasks.insert(key, row)),
+                Row::Image(key, row) => drop(state.images.insert(key, row)),
+                Row::Tag(key, row) => drop(state.tags.insert(key, row)),
+                Row::Request(key, row) => {
+                    state.request_ages.insert((row.at, key));
+                    state.requests.insert(key, row);
+                }
+            }
+        }
+        state.index_tasks();
+        state
+    }
+
+    fn index_tasks(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        for (id, task) in tasks {
+            self.put_task(id, task);
+        }
+    }
+
+    /// Writes a task's row and brings every index in step with it.
+    pub(crate) fn put_task(&mut self, id: TaskId, task: Arc<Task>) {
+        self.unindex_task(id);
+        match &task.placement {
+            None if task.is_live() => drop(self.unplaced.insert(id)),
+            None => {}
+            Some(placement) => {
+                self.on_node.entry(placement.node).or_default().insert(id);
+                if task.occupies().is_some() {
+                    let reserved = self.reservation_of(id.service, task.version);
+                    self.occupancy.entry(placement.node).or_default().take(placement, reserved, id.service);
+                }
+            }
+        }
+        self.tasks.insert(id, task);
+    }
+
+    pub(crate) fn drop_task(&mut self, id: TaskId) {
+        self.unindex_task(id);
+        self.tasks.remove(&id);
+    }
+
+    fn unindex_task(&mut self, id: TaskId) {
+        let Some(old) = self.tasks.get(&id).cloned() else { return };
+        self.unplaced.remove(&id);
+        let Some(placement) = &old.placement else { return };
+        if let Some(on_node) = self.on_node.get_mut(&placement.node) {
+            on_node.remove(&id);
+        }
+        if old.occupies().is_some() {
+            let reserved = self.reservation_of(id.service, old.version);
+            self.occupancy.entry(placement.node).or_default().release(placement, reserved, id.service);
+        }
+    }
+
+    pub(crate) fn reservation_of(&self, service: ServiceId, version: SpecVersion) -> model::Reservations {
+        self.service(service)
+            .and_then(|service| service.templates.get(&version))
+            .map(|template| template.task.resources.reservations)
+            .unwrap_or_default()
+    }
+}

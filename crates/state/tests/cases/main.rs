@@ -1,0 +1,8 @@
+//! What commands do to the tables, case by case. The language is [`fixture`]'s.
+
+#[path = "../../../controllers/tests/fixture/mod.rs"]
+mod fixture;
+mod history;
+mod rejections;
+mod reports;
+mod retention;

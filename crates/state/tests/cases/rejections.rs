@@ -1,0 +1,289 @@
+//! Each reason to refuse a command, and that a refused command changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use model::{
+    Bytes, Desired, Digest, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId, TaskVerdict,
+};
+use state::command::Lacking;
+use state::{Command, Rejected};
+
+use crate::fixture::{RANGE, TOKEN, World, address_of, found, image_name, service_name};
+
+/// A command that is refused, and what is said of it.
+struct Case {
+    world: World,
+    command: Command,
+    says: String,
+}
+
+fn case(world: World, command: Command, says: impl Into<String>) -> Case {
+    Case { world, command, says: says.into() }
+}
+
+#[test]
+fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
+    let mut given = BTreeSet::new();
+    let cases = [cluster(), nodes(), stacks(), services(), tasks(), placements(), images()];
+    for Case { mut world, command, says } in cases.into_iter().flatten() {
+        let before = world.state.rows();
+        let Err(rejected) = world.apply(vec![command.clone()]).remove(0) else {
+            panic!("{command:?} was accepted");
+        };
+        assert_eq!(rejected.to_string(), says, "{command:?}");
+        // The first row has the counters, among them the index of this very proposal.
+        assert!(world.state.rows()[1..] == before[1..], "{command:?} was refused and changed something");
+        given.insert(reason(&rejected));
+    }
+    assert_eq!(given, BTreeSet::from(REASONS));
+}
+
+/// Every name that [`reason`] returns.
+const REASONS: [&str; 28] = [
+    "already assigned",
+    "another generation",
+    "bad token",
+    "founded",
+    "image in use",
+    "image kept",
+    "lacks address",
+    "lacks any port",
+    "lacks cpu",
+    "lacks memory",
+    "lacks port",
+    "name taken",
+    "no image content",
+    "no image",
+    "no node",
+    "no service id",
+    "no service",
+    "no stack",
+    "no subnet",
+    "no task",
+    "no version",
+    "node unavailable",
+    "not founded",
+    "not wanted",
+    "out of sequence",
+    "removing",
+    "still running",
+    "with tasks",
+];
+
+/// A new reason does not compile here until it has a name; put that into [`REASONS`] and make a case of it.
+fn reason(rejected: &Rejected) -> &'static str {
+    match rejected {
+        Rejected::Founded => "founded",
+        Rejected::NotFounded => "not founded",
+        Rejected::NoStack(_) => "no stack",
+        Rejected::NoService(_) => "no service",
+        Rejected::NoServiceId(_) => "no service id",
+        Rejected::NoTask(_) => "no task",
+        Rejected::NoNode(_) => "no node",
+        Rejected::NoImage(_) => "no image",
+        Rejected::NoImageContent(_) => "no image content",
+        Rejected::Changed { .. } => "another generation",
+        Rejected::NodeNameTaken(_) => "name taken",
+        Rejected::BadToken => "bad token",
+        Rejected::NoSubnet => "no subnet",
+        Rejected::OutOfSequence(_) => "out of sequence",
+        Rejected::Removing(_) => "removing",
+        Rejected::NoVersion(..) => "no version",
+        Rejected::AlreadyAssigned(_) => "already assigned",
+        Rejected::NotWanted(_) => "not wanted",
+        Rejected::NodeUnavailable(_) => "node unavailable",
+        Rejected::DoesNotFit { lacking, .. } => match lacking {
+            Lacking::Cpu => "lacks cpu",
+            Lacking::Memory => "lacks memory",
+            Lacking::HostPort(_) => "lacks port",
+            Lacking::AnyHostPort => "lacks any port",
+            Lacking::Address => "lacks address",
+        },
+        Rejected::StillRunning(_) => "still running",
+        Rejected::HasTasks(_) => "with tasks",
+        Rejected::ImageInUse { .. } => "image in use",
+        Rejected::ImageKept(_) => "image kept",
+    }
+}
+
+fn task(slot: u32, sequence: u64) -> TaskId {
+    TaskId { service: ServiceId(1), slot, sequence }
+}
+
+fn create(task: TaskId, version: u64) -> Command {
+    Command::CreateTask { task, version: SpecVersion(version), avoid: None }
+}
+
+fn assign(task: TaskId, node: u64) -> Command {
+    Command::Assign { task, node: NodeId(node) }
+}
+
+fn admit(name: &str, role: Role, token: Option<[u8; 32]>) -> Command {
+    Command::AdmitNode { name: name.parse().expect("a name"), role, address: address_of(NodeId(1)), token }
+}
+
+fn stack(name: &str) -> Name {
+    name.parse().expect("a name")
+}
+
+fn cluster() -> Vec<Case> {
+    let crowded = Subnet { base: Ipv4Addr::new(10, 0, 0, 0), prefix: 24 };
+    let mut full = World::founded(crowded, 25);
+    full.run("nodes n1 n2");
+    vec![
+        case(World::new(), found(RANGE, 24), "the cluster has been founded already"),
+        case(World::unfounded(), admit("n1", Role::Manager, None), "the cluster has not been founded"),
+        case(
+            full,
+            admit("n3", Role::Manager, Some(TOKEN)),
+            "the cluster's address range has no free subnet left for another node",
+        ),
+    ]
+}
+
+fn nodes() -> Vec<Case> {
+    let bad_token = "the join token is unknown, expired, or for another role";
+    let one = || World::of("nodes n1");
+    let no_node = "there is no node n9";
+    let node = NodeId(9);
+    let name = image_name("app");
+    vec![
+        case(one(), admit("n1", Role::Manager, Some(TOKEN)), "a node named `n1` is in the cluster already"),
+        case(one(), admit("n2", Role::Manager, Some([9; 32])), bad_token),
+        case(one(), admit("n2", Role::Worker, Some(TOKEN)), bad_token),
+        // Only the founder needs none.
+        case(one(), admit("n2", Role::Manager, None), bad_token),
+        case(one(), Command::SetLiveness { node, ready: true }, no_node),
+        case(one(), Command::Report { node, statuses: Vec::new() }, no_node),
+        case(one(), Command::ReportImages { node, held: Vec::new() }, no_node),
+        case(
+            one(),
+            Command::PutImage { name, image: Digest([1; 32]), size: Bytes(1), holder: node },
+            no_node,
+        ),
+        case(
+            World::of("nodes n1\n image app on n1"),
+            Command::KeepCopy { image: Digest([1; 32]), node },
+            no_node,
+        ),
+        case(World::of("nodes n1\n service hello/web x1\n deploy\n plan"), assign(task(1, 1), 9), no_node),
+    ]
+}
+
+fn stacks() -> Vec<Case> {
+    let going = || World::of("nodes n1\n service hello/web x1\n deploy\n settle\n rm hello");
+    let gone = || World::of("nodes n1\n service hello/web x1\n deploy\n settle\n rm hello\n settle");
+    let running = World::of("nodes n1\n service hello/web x1\n deploy\n settle");
+    let generation = running.state.stack(&stack("hello")).expect("it was deployed").generation;
+    let stale =
+        Command::Deploy { stack: stack("hello"), services: BTreeMap::new(), expected: Some(LogIndex(1)) };
+    let says = format!("`hello` has changed meanwhile: it is at generation {generation}, not #1");
+    let remove = || Command::RemoveStack { stack: stack("hello") };
+    let scale = |expected| Command::Scale { service: service_name("hello/web"), replicas: 2, expected };
+    vec![
+        case(World::new(), remove(), "there is no stack `hello`"),
+        case(going(), remove(), "there is no stack `hello`"),
+        case(gone(), remove(), "there is no stack `hello`"),
+        case(World::new(), scale(None), "there is no service `hello/web`"),
+        case(going(), scale(None), "there is no service `hello/web`"),
+        case(running, stale, says),
+    ]
+}
+
+fn services() -> Vec<Case> {
+    let running = || World::of("nodes n1\n service hello/web x1\n deploy\n settle");
+    let world = running();
+    let id = world.service("web");
+    let generation = world.state.service(id).expect("it was just found").generation;
+    let stale =
+        Command::Scale { service: service_name("hello/web"), replicas: 2, expected: Some(LogIndex(1)) };
+    let says = format!("`hello/web` has changed meanwhile: it is at generation {generation}, not #1");
+    let going = World::of("nodes n1\n service hello/web x1\n deploy\n settle\n rm hello");
+    let forget = || Command::DropService { service: ServiceId(1) };
+    vec![
+        case(world, stale, says),
+        case(World::new(), forget(), "there is no service with the id s1"),
+        case(World::new(), create(task(1, 1), 1), "there is no service with the id s1"),
+        case(going.clone(), forget(), "service s1 still has tasks"),
+        // It has none, but it is not being removed either.
+        case(World::of("nodes n1\n service hello/web x0\n deploy"), forget(), "service s1 still has tasks"),
+        case(going, create(task(1, 2), 1), "service s1 is being removed"),
+        case(running(), create(task(2, 2), 9), "service s1 has no version v9"),
+    ]
+}
+
+fn tasks() -> Vec<Case> {
+    let running = || World::of("nodes n1\n service hello/web x1\n deploy\n settle");
+    let conclude = |verdict| Command::Conclude { task: task(1, 1), verdict };
+    let stop = Command::SetDesired { task: task(7, 7), desired: Desired::Stopped };
+    let out_of_sequence = "exists already, or its sequence is not the next one";
+    vec![
+        case(running(), create(task(1, 1), 1), format!("task s1-1-1 {out_of_sequence}")),
+        case(running(), create(task(2, 1), 1), format!("task s1-2-1 {out_of_sequence}")),
+        case(running(), create(task(2, 3), 1), format!("task s1-2-3 {out_of_sequence}")),
+        // Slots count from one.
+        case(running(), create(task(0, 2), 1), format!("task s1-0-2 {out_of_sequence}")),
+        case(running(), stop, "there is no task s1-7-7"),
+        case(World::new(), conclude(TaskVerdict::Lost), "there is no task s1-1-1"),
+        case(World::new(), assign(task(1, 1), 1), "there is no task s1-1-1"),
+        case(running(), conclude(TaskVerdict::Ended), "task s1-1-1 may still be running"),
+    ]
+}
+
+fn placements() -> Vec<Case> {
+    let running = || World::of("nodes n1 n2\n service hello/web x1\n deploy\n settle");
+    let mut stopped = World::of("nodes n1\n service hello/web x1\n deploy\n plan");
+    stopped.must(Command::SetDesired { task: task(1, 1), desired: Desired::Stopped });
+    let down = World::of("nodes n1\n service hello/web x1\n deploy\n plan\n down n1");
+    let unseen = World::of("nodes n1 unseen\n service hello/web x1\n deploy\n plan");
+    // What fits is on the node; one task more waits.
+    let full = |capacity: &str, service: &str| {
+        World::of(&format!("nodes n1 {capacity}\n service hello/web {service}\n deploy\n plan\n place"))
+    };
+    let does_not_fit = |task, lacking| format!("task {task} does not fit on node n1: {lacking}");
+    vec![
+        case(running(), assign(task(1, 1), 1), "task s1-1-1 has a node already"),
+        case(running(), assign(task(1, 1), 2), "task s1-1-1 has a node already"),
+        case(stopped, assign(task(1, 1), 1), "task s1-1-1 is no longer wanted"),
+        case(down, assign(task(1, 1), 1), "node n1 does not take tasks now"),
+        case(unseen, assign(task(1, 1), 1), "node n1 does not take tasks now"),
+        case(full("cpu=1", "x3 cpu=0.5"), assign(task(3, 3), 1), does_not_fit("s1-3-3", "not enough CPU")),
+        case(
+            full("mem=1g", "x2 mem=513m"),
+            assign(task(2, 2), 1),
+            does_not_fit("s1-2-2", "not enough memory"),
+        ),
+        case(
+            full("", "x2 port=80 host=8080"),
+            assign(task(2, 2), 1),
+            does_not_fit("s1-2-2", "host port 8080 is taken"),
+        ),
+        case(full("", "x3 ports=1000"), assign(task(3, 3), 1), does_not_fit("s1-3-3", "no free host port")),
+        case(
+            full("", "x254"),
+            assign(task(254, 254), 1),
+            does_not_fit("s1-254-254", "no free container address"),
+        ),
+    ]
+}
+
+fn images() -> Vec<Case> {
+    let (image, name) = (Digest([1; 32]), image_name("app"));
+    let content = format!("there is no image {image}");
+    let kept = format!("image {image} is still named, used or held");
+    let one = || World::of("nodes n1\n image app on n1");
+    let in_use = "image `app:latest` is used by service `hello/web`";
+    vec![
+        case(World::new(), Command::RemoveImage { name: name.clone() }, "there is no image `app:latest`"),
+        case(
+            World::of("nodes n1\n image app on n1\n service hello/web x0\n deploy"),
+            Command::RemoveImage { name },
+            in_use,
+        ),
+        case(World::of("nodes n1"), Command::KeepCopy { image, node: NodeId(1) }, content.clone()),
+        case(World::new(), Command::DropImage { image }, content),
+        case(one(), Command::DropImage { image }, kept.clone()),
+        case(World::of("nodes n1\n image app on n1\n untag app"), Command::DropImage { image }, kept),
+    ]
+}
