@@ -1,0 +1,94 @@
+//! The top level of a Compose file.
+
+use std::collections::BTreeMap;
+
+use model::{Name, ServiceSpec};
+
+use crate::problem::{Report, Span};
+use crate::tree::{Content, Entry, Node};
+use crate::{Project, keys, service, typed};
+
+/// Types the merged tree. `None` is a project without content.
+pub(crate) fn project(
+    root: Option<Node>,
+    variables: &BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> Project {
+    let mut project = Project { name: None, services: BTreeMap::new() };
+    let mut declared: Option<&Node> = None;
+    let entries = match &root {
+        Some(root) => typed::entries(root, "a Compose file", report),
+        None => &[],
+    };
+    for Entry { key, value } in entries {
+        match key.text.as_str() {
+            "version" => report.warning(key.span, "`version` is obsolete and means nothing", "take it out"),
+            "name" => project.name = name(value, report),
+            "services" => {
+                declared = Some(value);
+                project.services = services(value, variables, report);
+            }
+            _ => keys::refuse(key, keys::TOP, report),
+        }
+    }
+    demand_services(root.as_ref(), declared, report);
+    project
+}
+
+fn demand_services(root: Option<&Node>, declared: Option<&Node>, report: &mut Report<'_>) {
+    let place = match (root, declared) {
+        (None, _) => Span::beginning(0),
+        (Some(root), None) if is_mapping_or_null(root) => Span::beginning(root.span.file),
+        (Some(_), Some(services)) if is_empty(services) => services.span,
+        // There are some, or what stands there is no mapping and has been reported as that.
+        (Some(_), None | Some(_)) => return,
+    };
+    report.error_with(
+        place,
+        "there are no services here",
+        "write `services:` and below it `web: {image: nginx}`",
+    );
+}
+
+fn is_mapping_or_null(node: &Node) -> bool {
+    node.is_null() || matches!(&node.content, Content::Mapping(_))
+}
+
+fn is_empty(node: &Node) -> bool {
+    node.is_null() || matches!(&node.content, Content::Mapping(entries) if entries.is_empty())
+}
+
+fn name(node: &Node, report: &mut Report<'_>) -> Option<Name> {
+    let text = typed::string(node, "`name`", report)?;
+    named(text, node.span, report)
+}
+
+fn services(
+    node: &Node,
+    variables: &BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> BTreeMap<Name, ServiceSpec> {
+    let mut services = BTreeMap::new();
+    for Entry { key, value } in typed::entries(node, "`services`", report) {
+        let name = named(&key.text, key.span, report);
+        let spec = service::service(key, value, variables, report);
+        if let (Some(name), Some(spec)) = (name, spec) {
+            services.insert(name, spec);
+        }
+    }
+    services
+}
+
+fn named(text: &str, span: Span, report: &mut Report<'_>) -> Option<Name> {
+    match text.parse::<Name>() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let like_it = text.to_ascii_lowercase().replace(['_', '.', ' '], "-");
+            match like_it.parse::<Name>() {
+                Ok(name) => report.error_with(span, error.to_string(), format!("call it `{name}`")),
+                Err(_) => report.error(span, error.to_string()),
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One service.
+
+use std::collections::BTreeMap;
+
+use model::{ImageName, InvalidImageName, PortSpec, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec};
+
+use crate::deploy::{self, Deploy};
+use crate::problem::{Report, Span, shown};
+use crate::tree::{Content, Entry, Key, Node, Scalar};
+use crate::yaml::Value;
+use crate::{keys, ports, typed, words};
+
+/// What the keys of a service said, before it is known whether all that is needed is there.
+#[derive(Default)]
+struct Draft {
+    image: Option<Option<ImageName>>,
+    entrypoint: Option<Vec<String>>,
+    command: Option<Vec<String>>,
+    environment: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    ports: Vec<PortSpec>,
+    restart: Option<(Span, RestartPolicy)>,
+    deploy: Deploy,
+}
+
+/// Types a service. `None` if it cannot be made, which has then been reported.
+pub(crate) fn service(
+    name: &Key,
+    node: &Node,
+    variables: &BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> Option<ServiceSpec> {
+    let mut draft = Draft::default();
+    let subject = format!("the service `{}`", shown(&name.text));
+    for entry in typed::entries(node, &subject, report) {
+        draft.read(entry, variables, report);
+    }
+    if draft.image.is_none() && is_mapping_or_null(node) {
+        report.error_with(name.span, format!("{subject} has no image"), "write `image: NAME`");
+    }
+    draft.finish(report)
+}
+
+fn is_mapping_or_null(node: &Node) -> bool {
+    node.is_null() || matches!(&node.content, Content::Mapping(_))
+}
+
+impl Draft {
+    fn read(
+        &mut self,
+        Entry { key, value }: &Entry,
+        variables: &BTreeMap<String, String>,
+        report: &mut Report<'_>,
+    ) {
+        match key.text.as_str() {
+            "image" => self.image = Some(image(value, report)),
+            "entrypoint" => self.entrypoint = command_line(value, "`entrypoint`", report),
+            "command" => self.command = command_line(value, "`command`", report),
+            "environment" => self.environment = environment(value, variables, report),
+            "labels" => self.labels = labels(value, "`labels`", report),
+            "working_dir" => self.working_dir = working_dir(value, report),
+            "user" => self.user = user(value, report),
+            "ports" => self.ports = ports::ports(value, report),
+            "restart" => self.restart = restart(value, report).map(|policy| (key.span, policy)),
+            "deploy" => self.deploy = deploy::deploy(value, report),
+            "container_name" => report.warning(
+                key.span,
+                "`container_name` means nothing in a cluster: a service may have many containers",
+                "take it out; containers are named after their service",
+            ),
+            "expose" => report.warning(
+                key.span,
+                "`expose` means nothing in a cluster: containers reach each other's ports without it",
+                "take it out",
+            ),
+            _ => keys::refuse(key, keys::SERVICE, report),
+        }
+    }
+
+    fn finish(self, report: &mut Report<'_>) -> Option<ServiceSpec> {
+        let Self {
+            image,
+            entrypoint,
+            command,
+            environment,
+            labels,
+            working_dir,
+            user,
+            ports,
+            restart,
+            deploy,
+        } = self;
+        if let (Some((span, _)), Some(_)) = (&restart, &deploy.restart) {
+            report.warning(*span, "`deploy.restart_policy` holds, so `restart` means nothing", "take it out");
+        }
+        let task = TaskSpec {
+            image: image.flatten()?,
+            entrypoint,
+            command,
+            environment,
+            labels,
+            working_dir,
+            user,
+            ports,
+            resources: deploy.resources,
+            restart: deploy.restart.or_else(|| restart.map(|(_, policy)| policy)).unwrap_or_default(),
+            constraints: deploy.constraints,
+        };
+        Some(ServiceSpec { replicas: deploy.replicas, labels: deploy.labels, task })
+    }
+}
+
+fn image(node: &Node, report: &mut Report<'_>) -> Option<ImageName> {
+    let text = typed::string(node, "`image`", report)?;
+    text.parse().map_err(|error: InvalidImageName| report.error(node.span, error.to_string())).ok()
+}
+
+/// `command` and `entrypoint`: a line that is split into words, or a list of words. `None` keeps the image's,
+/// and an empty line or list clears it.
+fn command_line(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
+    match &node.content {
+        Content::Scalar(Scalar { value: Value::Null, .. }) => None,
+        Content::Sequence(_) => Some(typed::strings(node, subject, report)),
+        Content::Scalar(_) | Content::Mapping(_) => {
+            let text = typed::string(node, subject, report)?;
+            words::split(text)
+                .map_err(|error| report.error_with(node.span, format!("{subject}: {error}"), error.hint()))
+                .ok()
+        }
+    }
+}
+
+/// The environment. A name without a value has it from `variables`, and is left out if it is not there
+/// either.
+///
+/// Swarm expands templates in values of the environment, of the keys that are read here, and nowhere else:
+/// `{{` in a label or command is text.
+fn environment(
+    node: &Node,
+    variables: &BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    for typed::Pair { key, value, span } in typed::pairs(node, "`environment`", report) {
+        let Some(value) = value.or_else(|| variables.get(&key).cloned()) else {
+            let message = format!("`{}` has no value here and is not set, so it is left out", shown(&key));
+            report.warning(span, message, "set it, or give it a value");
+            continue;
+        };
+        if value.contains("{{") {
+            let hint = "Docker Swarm would fill in `{{…}}`; write what it stands for";
+            report.error_with(span, "templates are not done yet", hint);
+            continue;
+        }
+        if !typed::passes(&value, span, &format!("`{}`", shown(&key)), report) {
+            continue;
+        }
+        told_twice(environment.insert(key, value).is_some(), span, report);
+    }
+    environment
+}
+
+/// Labels; one without a value is empty.
+pub(crate) fn labels(node: &Node, subject: &str, report: &mut Report<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for typed::Pair { key, value, span } in typed::pairs(node, subject, report) {
+        told_twice(labels.insert(key, value.unwrap_or_default()).is_some(), span, report);
+    }
+    labels
+}
+
+/// A list, unlike a mapping, may give a name twice; Docker takes the last one.
+fn told_twice(twice: bool, span: Span, report: &mut Report<'_>) {
+    if twice {
+        report.warning(span, "the same name stands above, and this value replaces that", "keep one of them");
+    }
+}
+
+/// Empty keeps the image's, as in Docker; so does [`user`].
+fn working_dir(node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = typed::string(node, "`working_dir`", report)?;
+    if text.is_empty() {
+        return None;
+    }
+    if !text.starts_with('/') {
+        let message = format!("`working_dir` must be an absolute path, and this is `{}`", shown(text));
+        report.error_with(node.span, message, "begin it with `/`");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn user(node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let text = typed::string(node, "`user`", report)?;
+    if text.is_empty() {
+        return None;
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let strange = |c: char| c.is_whitespace() || c.is_control();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty() || part.contains(strange)) {
+        let message = format!("`{}` is not a user", shown(text));
+        report.error_with(node.span, message, "write `user`, `uid`, `user:group` or `uid:gid`");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Compose's `restart`, which counts where `deploy.restart_policy` is missing.
+fn restart(node: &Node, report: &mut Report<'_>) -> Option<RestartPolicy> {
+    let text = typed::string(node, "`restart`", report)?;
+    let (word, count) = match text.split_once(':') {
+        Some((word, count)) => (word, Some(count)),
+        None => (text, None),
+    };
+    let condition = match (word, count) {
+        ("no", None) => RestartCondition::Never,
+        ("always" | "unless-stopped", None) => RestartCondition::Always,
+        ("on-failure", _) => RestartCondition::OnFailure,
+        _ => {
+            let message = format!("`restart` cannot be `{}`", shown(text));
+            report.error_with(
+                node.span,
+                message,
+                "write no, always, on-failure, on-failure:5 or unless-stopped",
+            );
+            return None;
+        }
+    };
+    let Some(count) = count else { return Some(RestartPolicy { condition, ..RestartPolicy::default() }) };
+    let Ok(count) = count.parse::<u32>() else {
+        let message = format!("`{}` is not a number of restarts", shown(count));
+        report.error_with(node.span, message, "write for example on-failure:5");
+        return None;
+    };
+    let max_attempts = deploy::attempts(count);
+    Some(RestartPolicy { condition, max_attempts, ..RestartPolicy::default() })
+}
