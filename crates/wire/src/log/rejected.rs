@@ -1,0 +1,149 @@
+//! Why commands had no effect: part of the answer that a repeated request gets, so it is kept with the answer.
+
+use model::{LogIndex, NodeId, ServiceId, SpecVersion, TaskId};
+use state::Rejected;
+use state::command::Lacking;
+
+use crate::proto::log as proto;
+use crate::proto::log::lacking::Kind as LackingKind;
+use crate::proto::log::rejected::{self as of, Kind};
+use crate::proto::model::Nothing;
+use crate::{Field, Invalid};
+
+impl From<&Rejected> for proto::Rejected {
+    fn from(rejected: &Rejected) -> Self {
+        Self { kind: Some(kind_of(rejected)) }
+    }
+}
+
+/// One arm a reason and no decisions: the length is the number of reasons.
+fn kind_of(rejected: &Rejected) -> Kind {
+    match rejected {
+        Rejected::Founded => Kind::Founded(Nothing {}),
+        Rejected::NotFounded => Kind::NotFounded(Nothing {}),
+        Rejected::NoStack(name) => Kind::NoStack(name.to_string()),
+        Rejected::NoService(name) => Kind::NoService(name.to_string()),
+        Rejected::NoServiceId(service) => Kind::NoServiceId(service.0),
+        Rejected::NoTask(task) => Kind::NoTask(task.into()),
+        Rejected::NoNode(node) => Kind::NoNode(node.0),
+        Rejected::NoImage(name) => Kind::NoImage(name.to_string()),
+        Rejected::NoImageContent(image) => Kind::NoImageContent(image.to_string()),
+        Rejected::Changed { name, expected, actual } => {
+            Kind::Changed(of::Changed { name: name.clone(), expected: expected.0, actual: actual.0 })
+        }
+        Rejected::NodeNameTaken(name) => Kind::NodeNameTaken(name.to_string()),
+        Rejected::BadToken => Kind::BadToken(Nothing {}),
+        Rejected::NoSubnet => Kind::NoSubnet(Nothing {}),
+        Rejected::OutOfSequence(task) => Kind::OutOfSequence(task.into()),
+        Rejected::Removing(service) => Kind::Removing(service.0),
+        Rejected::NoVersion(service, version) => {
+            Kind::NoVersion(of::NoVersion { service: service.0, version: version.0 })
+        }
+        Rejected::AlreadyAssigned(task) => Kind::AlreadyAssigned(task.into()),
+        Rejected::NotWanted(task) => Kind::NotWanted(task.into()),
+        Rejected::NodeUnavailable(node) => Kind::NodeUnavailable(node.0),
+        Rejected::DoesNotFit { task, node, lacking } => Kind::DoesNotFit(of::DoesNotFit {
+            task: Some(task.into()),
+            node: node.0,
+            lacking: Some(lacking.into()),
+        }),
+        Rejected::StillRunning(task) => Kind::StillRunning(task.into()),
+        Rejected::HasTasks(service) => Kind::HasTasks(service.0),
+        Rejected::ImageInUse { name, service } => {
+            Kind::ImageInUse(of::ImageInUse { name: name.to_string(), service: service.to_string() })
+        }
+        Rejected::ImageKept(image) => Kind::ImageKept(image.to_string()),
+    }
+}
+
+impl TryFrom<proto::Rejected> for Rejected {
+    type Error = Invalid;
+
+    fn try_from(rejected: proto::Rejected) -> Result<Self, Invalid> {
+        let proto::Rejected { kind } = rejected;
+        let at = |field| Field("Rejected", field);
+        Ok(match at("kind").kind(kind)? {
+            Kind::Founded(Nothing {}) => Self::Founded,
+            Kind::NotFounded(Nothing {}) => Self::NotFounded,
+            Kind::NoStack(name) => Self::NoStack(at("no_stack").parsed(&name)?),
+            Kind::NoService(name) => Self::NoService(at("no_service").parsed(&name)?),
+            Kind::NoServiceId(service) => Self::NoServiceId(ServiceId(service)),
+            Kind::NoTask(task) => Self::NoTask(TaskId::try_from(task)?),
+            Kind::NoNode(node) => Self::NoNode(NodeId(node)),
+            Kind::NoImage(name) => Self::NoImage(at("no_image").parsed(&name)?),
+            Kind::NoImageContent(image) => Self::NoImageContent(at("no_image_content").parsed(&image)?),
+            Kind::Changed(of::Changed { name, expected, actual }) => {
+                Self::Changed { name, expected: LogIndex(expected), actual: LogIndex(actual) }
+            }
+            Kind::NodeNameTaken(name) => Self::NodeNameTaken(at("node_name_taken").parsed(&name)?),
+            Kind::BadToken(Nothing {}) => Self::BadToken,
+            Kind::NoSubnet(Nothing {}) => Self::NoSubnet,
+            Kind::OutOfSequence(task) => Self::OutOfSequence(TaskId::try_from(task)?),
+            Kind::Removing(service) => Self::Removing(ServiceId(service)),
+            Kind::NoVersion(of::NoVersion { service, version }) => {
+                Self::NoVersion(ServiceId(service), SpecVersion(version))
+            }
+            Kind::AlreadyAssigned(task) => Self::AlreadyAssigned(TaskId::try_from(task)?),
+            Kind::NotWanted(task) => Self::NotWanted(TaskId::try_from(task)?),
+            Kind::NodeUnavailable(node) => Self::NodeUnavailable(NodeId(node)),
+            Kind::DoesNotFit(does_not_fit) => Self::try_from(does_not_fit)?,
+            Kind::StillRunning(task) => Self::StillRunning(TaskId::try_from(task)?),
+            Kind::HasTasks(service) => Self::HasTasks(ServiceId(service)),
+            Kind::ImageInUse(image_in_use) => Self::try_from(image_in_use)?,
+            Kind::ImageKept(image) => Self::ImageKept(at("image_kept").parsed(&image)?),
+        })
+    }
+}
+
+impl TryFrom<of::DoesNotFit> for Rejected {
+    type Error = Invalid;
+
+    fn try_from(does_not_fit: of::DoesNotFit) -> Result<Self, Invalid> {
+        let of::DoesNotFit { task, node, lacking } = does_not_fit;
+        let at = |field| Field("DoesNotFit", field);
+        Ok(Self::DoesNotFit {
+            task: at("task").required(task)?,
+            node: NodeId(node),
+            lacking: at("lacking").required(lacking)?,
+        })
+    }
+}
+
+impl TryFrom<of::ImageInUse> for Rejected {
+    type Error = Invalid;
+
+    fn try_from(image_in_use: of::ImageInUse) -> Result<Self, Invalid> {
+        let of::ImageInUse { name, service } = image_in_use;
+        let at = |field| Field("ImageInUse", field);
+        Ok(Self::ImageInUse { name: at("name").parsed(&name)?, service: at("service").parsed(&service)? })
+    }
+}
+
+impl From<&Lacking> for proto::Lacking {
+    fn from(lacking: &Lacking) -> Self {
+        let kind = match lacking {
+            Lacking::Cpu => LackingKind::Cpu(Nothing {}),
+            Lacking::Memory => LackingKind::Memory(Nothing {}),
+            Lacking::HostPort(port) => LackingKind::HostPort((*port).into()),
+            Lacking::AnyHostPort => LackingKind::AnyHostPort(Nothing {}),
+            Lacking::Address => LackingKind::Address(Nothing {}),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<proto::Lacking> for Lacking {
+    type Error = Invalid;
+
+    fn try_from(lacking: proto::Lacking) -> Result<Self, Invalid> {
+        let proto::Lacking { kind } = lacking;
+        let at = |field| Field("Lacking", field);
+        Ok(match at("kind").kind(kind)? {
+            LackingKind::Cpu(Nothing {}) => Self::Cpu,
+            LackingKind::Memory(Nothing {}) => Self::Memory,
+            LackingKind::HostPort(port) => Self::HostPort(at("host_port").narrowed(port)?),
+            LackingKind::AnyHostPort(Nothing {}) => Self::AnyHostPort,
+            LackingKind::Address(Nothing {}) => Self::Address,
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! What is declared of a service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Bytes, Constraint, MilliCpu, Publish};
+
+use crate::invalid::{choices, list};
+use crate::proto::model as proto;
+use crate::proto::model::port_spec::Publish as PublishKind;
+use crate::{Cause, Field, Invalid};
+
+choices! {
+    Protocol { Tcp, Udp }
+    RestartCondition { Never, OnFailure, Always }
+}
+
+impl From<&model::ServiceSpec> for proto::ServiceSpec {
+    fn from(spec: &model::ServiceSpec) -> Self {
+        let model::ServiceSpec { replicas, labels, task } = spec;
+        Self { replicas: *replicas, labels: labels.clone(), task: Some(task.into()) }
+    }
+}
+
+impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
+    type Error = Invalid;
+
+    fn try_from(spec: proto::ServiceSpec) -> Result<Self, Invalid> {
+        let proto::ServiceSpec { replicas, labels, task } = spec;
+        Ok(Self { replicas, labels, task: Field("ServiceSpec", "task").required(task)? })
+    }
+}
+
+impl From<&model::TaskSpec> for proto::TaskSpec {
+    fn from(spec: &model::TaskSpec) -> Self {
+        let model::TaskSpec {
+            image,
+            entrypoint,
+            command,
+            environment,
+            labels,
+            working_dir,
+            user,
+            ports,
+            resources,
+            restart,
+            constraints,
+        } = spec;
+        let words = |words: &Option<Vec<String>>| words.clone().map(|words| proto::Words { words });
+        Self {
+            image: image.to_string(),
+            entrypoint: words(entrypoint),
+            command: words(command),
+            environment: environment.clone(),
+            labels: labels.clone(),
+            working_dir: working_dir.clone(),
+            user: user.clone(),
+            ports: ports.iter().map(Into::into).collect(),
+            resources: Some(resources.into()),
+            restart: Some(restart.into()),
+            constraints: constraints.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::TaskSpec> for model::TaskSpec {
+    type Error = Invalid;
+
+    fn try_from(spec: proto::TaskSpec) -> Result<Self, Invalid> {
+        let proto::TaskSpec {
+            image,
+            entrypoint,
+            command,
+            environment,
+            labels,
+            working_dir,
+            user,
+            ports,
+            resources,
+            restart,
+            constraints,
+        } = spec;
+        let at = |field| Field("TaskSpec", field);
+        let words = |words: Option<proto::Words>| words.map(|proto::Words { words }| words);
+        Ok(Self {
+            image: at("image").parsed(&image)?,
+            entrypoint: words(entrypoint),
+            command: words(command),
+            environment,
+            labels,
+            working_dir,
+            user,
+            ports: list(ports)?,
+            resources: at("resources").required(resources)?,
+            restart: at("restart").required(restart)?,
+            constraints: constraints
+                .iter()
+                .map(|text| at("constraints").parsed::<Constraint>(text))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&model::Template> for proto::Template {
+    fn from(template: &model::Template) -> Self {
+        let model::Template { task, image } = template;
+        Self { task: Some((&**task).into()), image: image.to_string() }
+    }
+}
+
+impl TryFrom<proto::Template> for model::Template {
+    type Error = Invalid;
+
+    fn try_from(template: proto::Template) -> Result<Self, Invalid> {
+        let proto::Template { task, image } = template;
+        let at = |field| Field("Template", field);
+        Ok(Self { task: Arc::new(at("task").required(task)?), image: at("image").parsed(&image)? })
+    }
+}
+
+impl From<&model::PortSpec> for proto::PortSpec {
+    fn from(port: &model::PortSpec) -> Self {
+        let model::PortSpec { target, protocol, publish } = port;
+        let publish = match publish {
+            Publish::AnyHostPort => PublishKind::AnyHostPort(proto::Nothing {}),
+            Publish::HostPort(host) => PublishKind::HostPort((*host).into()),
+        };
+        Self {
+            target: (*target).into(),
+            protocol: proto::Protocol::from(*protocol).into(),
+            publish: Some(publish),
+        }
+    }
+}
+
+impl TryFrom<proto::PortSpec> for model::PortSpec {
+    type Error = Invalid;
+
+    fn try_from(port: proto::PortSpec) -> Result<Self, Invalid> {
+        let proto::PortSpec { target, protocol, publish } = port;
+        let at = |field| Field("PortSpec", field);
+        Ok(Self {
+            target: at("target").narrowed(target)?,
+            protocol: at("protocol").choice::<proto::Protocol, _>(protocol)?,
+            publish: match at("publish").kind(publish)? {
+                PublishKind::AnyHostPort(proto::Nothing {}) => Publish::AnyHostPort,
+                PublishKind::HostPort(host) => Publish::HostPort(at("host_port").narrowed(host)?),
+            },
+        })
+    }
+}
+
+impl From<&model::Resources> for proto::Resources {
+    fn from(resources: &model::Resources) -> Self {
+        let model::Resources { reservations, limits } = resources;
+        Self { reservations: Some(reservations.into()), limits: Some(limits.into()) }
+    }
+}
+
+impl TryFrom<proto::Resources> for model::Resources {
+    type Error = Invalid;
+
+    fn try_from(resources: proto::Resources) -> Result<Self, Invalid> {
+        let proto::Resources { reservations, limits } = resources;
+        let at = |field| Field("Resources", field);
+        Ok(Self {
+            reservations: at("reservations").required(reservations)?,
+            limits: at("limits").required(limits)?,
+        })
+    }
+}
+
+impl From<&model::Reservations> for proto::Reservations {
+    fn from(reservations: &model::Reservations) -> Self {
+        let model::Reservations { cpu, memory } = reservations;
+        Self { milli_cpu: cpu.0, memory: memory.0 }
+    }
+}
+
+impl TryFrom<proto::Reservations> for model::Reservations {
+    type Error = Invalid;
+
+    fn try_from(reservations: proto::Reservations) -> Result<Self, Invalid> {
+        let proto::Reservations { milli_cpu, memory } = reservations;
+        let at = |field| Field("Reservations", field);
+        Ok(Self { cpu: cpu(at("milli_cpu"), milli_cpu)?, memory: bytes(at("memory"), memory)? })
+    }
+}
+
+impl From<&model::Limits> for proto::Limits {
+    fn from(limits: &model::Limits) -> Self {
+        let model::Limits { cpu, memory, pids } = limits;
+        Self { milli_cpu: cpu.map(|cpu| cpu.0), memory: memory.map(|memory| memory.0), pids: *pids }
+    }
+}
+
+impl TryFrom<proto::Limits> for model::Limits {
+    type Error = Invalid;
+
+    fn try_from(limits: proto::Limits) -> Result<Self, Invalid> {
+        let proto::Limits { milli_cpu, memory, pids } = limits;
+        let at = |field| Field("Limits", field);
+        Ok(Self {
+            cpu: milli_cpu.map(|milli| cpu(at("milli_cpu"), milli)).transpose()?,
+            memory: memory.map(|size| bytes(at("memory"), size)).transpose()?,
+            pids,
+        })
+    }
+}
+
+impl From<&model::RestartPolicy> for proto::RestartPolicy {
+    fn from(policy: &model::RestartPolicy) -> Self {
+        let model::RestartPolicy { condition, delay, max_attempts, window } = policy;
+        Self {
+            condition: proto::RestartCondition::from(*condition).into(),
+            delay: delay.map(millis),
+            max_attempts: *max_attempts,
+            window: millis(*window),
+        }
+    }
+}
+
+impl TryFrom<proto::RestartPolicy> for model::RestartPolicy {
+    type Error = Invalid;
+
+    fn try_from(policy: proto::RestartPolicy) -> Result<Self, Invalid> {
+        let proto::RestartPolicy { condition, delay, max_attempts, window } = policy;
+        let at = |field| Field("RestartPolicy", field);
+        Ok(Self {
+            condition: at("condition").choice::<proto::RestartCondition, _>(condition)?,
+            delay: delay.map(Duration::from_millis),
+            max_attempts,
+            window: Duration::from_millis(window),
+        })
+    }
+}
+
+/// Whole milliseconds, rounded up so that a wait that was asked for does not vanish.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// CPUs within what can be meant. `parse` alone knows the limit, so it is asked.
+fn cpu(at: Field, milli: u64) -> Result<MilliCpu, Invalid> {
+    MilliCpu::parse(&MilliCpu(milli).to_string()).map_err(|error| at.bad(error))
+}
+
+/// A size that the kernel can count to: it has signed numbers.
+fn bytes(at: Field, size: u64) -> Result<Bytes, Invalid> {
+    if i64::try_from(size).is_err() {
+        return Err(at.bad(Cause::OutOfRange(size)));
+    }
+    Ok(Bytes(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_image(image: &str) -> proto::TaskSpec {
+        proto::TaskSpec {
+            image: image.to_owned(),
+            resources: Some(proto::Resources {
+                reservations: Some(proto::Reservations::default()),
+                limits: Some(proto::Limits::default()),
+            }),
+            restart: Some((&model::RestartPolicy::default()).into()),
+            ..proto::TaskSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_empty_is_not_one_that_is_absent() {
+        let mut spec = with_image("nginx:1.22");
+        spec.entrypoint = Some(proto::Words { words: vec![] });
+        let read = model::TaskSpec::try_from(spec).unwrap();
+        assert_eq!((read.entrypoint, read.command), (Some(vec![]), None));
+    }
+
+    #[test]
+    fn the_error_names_the_message_the_field_and_the_cause() {
+        let invalid = model::TaskSpec::try_from(with_image("no image")).unwrap_err();
+        assert_eq!(invalid.to_string(), "invalid TaskSpec: image");
+        assert!(
+            invalid.cause.to_string().starts_with("`no image` is not an image name"),
+            "{}",
+            invalid.cause
+        );
+    }
+
+    #[test]
+    fn what_no_constructor_would_make_is_refused() {
+        let port = |target, protocol, host| proto::PortSpec { target, protocol, publish: host };
+        let any = Some(PublishKind::AnyHostPort(proto::Nothing {}));
+        assert!(model::PortSpec::try_from(port(80, 1, any)).is_ok());
+        for bad in [port(65_536, 1, any), port(80, 0, any), port(80, 9, any), port(80, 1, None)] {
+            assert!(model::PortSpec::try_from(bad).is_err(), "{bad:?} was accepted");
+        }
+        let reserved = |milli_cpu, memory| proto::Reservations { milli_cpu, memory };
+        assert!(model::Reservations::try_from(reserved(1500, 1 << 30)).is_ok());
+        assert!(model::Reservations::try_from(reserved(u64::MAX, 0)).is_err());
+        assert!(model::Reservations::try_from(reserved(0, u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn a_wait_shorter_than_a_millisecond_does_not_vanish() {
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_millis(7)), 7);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+}
