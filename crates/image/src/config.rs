@@ -1,0 +1,287 @@
+//! What an image says about running it (OCI image specification, "Image Configuration"). It comes with the image and is
+//! not trusted: whoever reads a [`Config`] need not check it again.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use model::{Digest, Protocol};
+use nix::sys::signal::Signal;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::document::Platform;
+
+/// How an image wants to be run, where the task does not say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `NAME=value`, in the image's order.
+    pub env: Vec<String>,
+    /// An absolute path; `/` where the image says nothing.
+    pub working_dir: String,
+    /// `user`, `uid`, `user:group` and so on: to be looked up in the container. `None` is root.
+    pub user: Option<String>,
+    /// A number of this kernel's; `None` is SIGTERM.
+    pub stop_signal: Option<u8>,
+    /// Documentation for people: publishing is the service's business.
+    pub exposed_ports: Vec<(u16, Protocol)>,
+    /// Absolute paths at which Docker would make a volume by itself.
+    pub volumes: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    #[error("it is not the JSON of an image's configuration")]
+    Json(#[source] serde_json::Error),
+    #[error("it is for {found}, and this machine runs {wanted}")]
+    Platform { found: String, wanted: String },
+    #[error("its root file system is of type `{0}`, not of layers")]
+    RootFs(String),
+    #[error("it lists {listed} layers and the manifest {actual}")]
+    Layers { listed: usize, actual: usize },
+    #[error("its {field} `{value}` is not acceptable: {problem}")]
+    Field { field: &'static str, value: String, problem: &'static str },
+}
+
+/// A configuration with what ties it to its layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImageConfig {
+    pub(crate) config: Config,
+    /// Of the uncompressed layers, lowest first.
+    pub(crate) diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    architecture: String,
+    os: String,
+    config: Option<Execution>,
+    rootfs: RootFs,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RootFs {
+    #[serde(rename = "type")]
+    kind: String,
+    diff_ids: Vec<String>,
+}
+
+/// Go writes `null` for an empty list or map.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Execution {
+    user: Option<String>,
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    env: Option<Vec<String>>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    volumes: Option<BTreeMap<String, IgnoredAny>>,
+    working_dir: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    stop_signal: Option<String>,
+}
+
+/// `execve` takes no single string that is longer (`MAX_ARG_STRLEN`).
+const ARGUMENT: usize = 128 << 10;
+
+/// More than any image has; `execve` gives up at some megabytes together.
+const ARGUMENTS: usize = 4096;
+
+impl ImageConfig {
+    /// Reads a configuration for this machine. `layers` is how many the manifest has.
+    pub(crate) fn parse(text: &[u8], layers: usize) -> Result<Self, InvalidConfig> {
+        let Read { architecture, os, config, rootfs } =
+            serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
+        let (found, wanted) = (Platform { os, architecture }, Platform::here());
+        if found != wanted {
+            return Err(InvalidConfig::Platform { found: found.to_string(), wanted: wanted.to_string() });
+        }
+        if rootfs.kind != "layers" {
+            return Err(InvalidConfig::RootFs(shown(&rootfs.kind)));
+        }
+        if rootfs.diff_ids.len() != layers {
+            return Err(InvalidConfig::Layers { listed: rootfs.diff_ids.len(), actual: layers });
+        }
+        let diff_ids = rootfs.diff_ids.iter().map(|id| {
+            id.parse::<Digest>().map_err(|_| field("rootfs.diff_ids", id, "it is not a sha256 digest"))
+        });
+        Ok(Self {
+            diff_ids: diff_ids.collect::<Result<_, _>>()?,
+            config: Config::try_from(config.unwrap_or_default())?,
+        })
+    }
+
+    /// The platform that a configuration is for, whatever else it says.
+    pub(crate) fn platform(text: &[u8]) -> Result<Platform, InvalidConfig> {
+        #[derive(Deserialize)]
+        struct Head {
+            architecture: String,
+            os: String,
+        }
+        let Head { architecture, os } = serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
+        Ok(Platform { os, architecture })
+    }
+
+    /// A configuration for one layer that came without: it says what the layer is and nothing about running it.
+    pub(crate) fn of_plain_layer(diff_id: Digest) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Written {
+            architecture: String,
+            os: String,
+            config: BTreeMap<String, String>,
+            rootfs: RootFs,
+        }
+        let Platform { os, architecture } = Platform::here();
+        let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id.to_string()] };
+        let written = Written { architecture, os, config: BTreeMap::new(), rootfs };
+        serde_json::to_vec(&written).expect("strings can be written as JSON")
+    }
+}
+
+impl TryFrom<Execution> for Config {
+    type Error = InvalidConfig;
+
+    fn try_from(read: Execution) -> Result<Self, InvalidConfig> {
+        let Execution {
+            user,
+            exposed_ports,
+            env,
+            entrypoint,
+            cmd,
+            volumes,
+            working_dir,
+            labels,
+            stop_signal,
+        } = read;
+        let stop_signal = stop_signal.filter(|signal| !signal.is_empty()).map(|written| {
+            signal(&written).ok_or_else(|| field("StopSignal", &written, "there is no such signal"))
+        });
+        let ports =
+            exposed_ports.unwrap_or_default().into_keys().filter_map(|written| port(&written).transpose());
+        Ok(Self {
+            entrypoint: arguments("Entrypoint", entrypoint)?,
+            cmd: arguments("Cmd", cmd)?,
+            env: environment(arguments("Env", env)?)?,
+            working_dir: match working_dir.filter(|path| !path.is_empty()) {
+                Some(path) => absolute("WorkingDir", path)?,
+                None => "/".to_owned(),
+            },
+            user: user.filter(|user| !user.is_empty()).map(checked_user).transpose()?,
+            stop_signal: stop_signal.transpose()?,
+            exposed_ports: ports.collect::<Result<_, _>>()?,
+            volumes: volumes
+                .unwrap_or_default()
+                .into_keys()
+                .map(|path| absolute("Volumes", path))
+                .collect::<Result<_, _>>()?,
+            labels: labels.unwrap_or_default(),
+        })
+    }
+}
+
+fn shown(value: &str) -> String {
+    value.chars().take(100).flat_map(char::escape_debug).collect()
+}
+
+fn field(field: &'static str, value: &str, problem: &'static str) -> InvalidConfig {
+    InvalidConfig::Field { field, value: shown(value), problem }
+}
+
+fn arguments(name: &'static str, list: Option<Vec<String>>) -> Result<Vec<String>, InvalidConfig> {
+    let list = list.unwrap_or_default();
+    if list.len() > ARGUMENTS {
+        return Err(field(name, &format!("of {} strings", list.len()), "it is too long"));
+    }
+    for argument in &list {
+        if argument.contains('\0') {
+            return Err(field(name, argument, "it has a NUL character"));
+        }
+        if argument.len() >= ARGUMENT {
+            return Err(field(name, argument, "it is longer than a program's argument can be"));
+        }
+    }
+    Ok(list)
+}
+
+fn environment(list: Vec<String>) -> Result<Vec<String>, InvalidConfig> {
+    match list.iter().find(|variable| variable.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+        Some(variable) => Err(field("Env", variable, "it is not of the form NAME=value")),
+        None => Ok(list),
+    }
+}
+
+/// A path becomes part of a path on this machine, so it has to stay below its root.
+fn absolute(name: &'static str, path: String) -> Result<String, InvalidConfig> {
+    let problem = if !path.starts_with('/') {
+        "it is not an absolute path"
+    } else if path.split('/').any(|component| component == "..") {
+        "it leads upwards with `..`"
+    } else if path.contains('\0') || path.len() > 4096 {
+        "it is not a path"
+    } else {
+        return Ok(path);
+    };
+    Err(field(name, &path, problem))
+}
+
+/// A number that wraps around would be root (CVE-2024-40635), so numbers are those that Docker takes: 0 to 2^31-1.
+fn checked_user(user: String) -> Result<String, InvalidConfig> {
+    let (name, group) = match user.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (user.as_str(), None),
+    };
+    for part in [Some(name), group].into_iter().flatten() {
+        let problem = if part.is_empty() {
+            "a part of it is empty"
+        } else if part.len() > 256 || part.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':') {
+            "it is not a name"
+        } else if part.starts_with(['-', '+']) {
+            "a name or number does not start with a sign"
+        } else if part.bytes().all(|c| c.is_ascii_digit()) && part.parse::<i32>().is_err() {
+            "the number is larger than 2147483647"
+        } else {
+            continue;
+        };
+        return Err(field("User", &user, problem));
+    }
+    Ok(user)
+}
+
+/// glibc and musl keep the first two of the kernel's real-time signals, 32 and 33, for themselves.
+const SIGRTMIN: u8 = 34;
+const SIGRTMAX: u8 = 64;
+
+/// A signal as Docker writes it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+fn signal(written: &str) -> Option<u8> {
+    if let Ok(number) = written.parse::<u8>() {
+        return (1..=SIGRTMAX).contains(&number).then_some(number);
+    }
+    let upper = written.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(above) = name.strip_prefix("RTMIN") {
+        let above = if above.is_empty() { 0 } else { above.strip_prefix('+')?.parse::<u8>().ok()? };
+        return SIGRTMIN.checked_add(above).filter(|number| *number <= SIGRTMAX);
+    }
+    if let Some(below) = name.strip_prefix("RTMAX") {
+        let below = if below.is_empty() { 0 } else { below.strip_prefix('-')?.parse::<u8>().ok()? };
+        return SIGRTMAX.checked_sub(below).filter(|number| *number >= SIGRTMIN);
+    }
+    Signal::from_str(&format!("SIG{name}")).ok().and_then(|signal| u8::try_from(signal as i32).ok())
+}
+
+/// `None` for a protocol that gantry does not publish, such as SCTP: exposing it means nothing here.
+fn port(written: &str) -> Result<Option<(u16, Protocol)>, InvalidConfig> {
+    let (number, protocol) = written.split_once('/').unwrap_or((written, "tcp"));
+    let number = number.parse::<u16>().ok().filter(|number| *number > 0);
+    let number = number.ok_or_else(|| field("ExposedPorts", written, "it is not a port"))?;
+    Ok(match protocol {
+        "tcp" => Some((number, Protocol::Tcp)),
+        "udp" => Some((number, Protocol::Udp)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

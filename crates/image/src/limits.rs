@@ -1,0 +1,69 @@
+//! How much an archive may ask of this machine.
+
+use model::Bytes;
+
+/// One layer, unpacked. The largest public images (CUDA, game servers) have layers of 5 to 8 GiB.
+pub(crate) const LAYER: Bytes = Bytes(10 << 30);
+
+/// A whole archive, uncompressed: several of the largest layers.
+pub(crate) const ARCHIVE: Bytes = Bytes(64 << 30);
+
+/// Manifests and configurations are read into memory; 4 MiB is what registries and containerd accept of them.
+pub(crate) const DOCUMENT: Bytes = Bytes(4 << 20);
+
+/// Entries in one layer. The largest layers that people build (node_modules, texlive) have some 300,000.
+const ENTRIES: u64 = 1_000_000;
+
+/// Layers of one image: Docker's own maximum.
+pub(crate) const LAYERS: usize = 127;
+
+/// Paths whose times are set when everything else is in place are kept in memory until then.
+const DIRECTORY_NAMES: usize = 64 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OverLimit {
+    #[error("it has more than {most} entries", most = ENTRIES)]
+    Entries,
+    #[error("its files have more than {0} together")]
+    Size(Bytes),
+    #[error("the names of its directories take more than {most}", most = Bytes(DIRECTORY_NAMES as u64))]
+    DirectoryNames,
+}
+
+/// What one archive or layer has used so far.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    limit: Bytes,
+    entries: u64,
+    bytes: u64,
+    directory_names: usize,
+}
+
+impl Usage {
+    pub(crate) fn of_at_most(limit: Bytes) -> Self {
+        Self { limit, entries: 0, bytes: 0, directory_names: 0 }
+    }
+
+    /// Counts one entry whose file has this apparent size: a hole costs the disk nothing, but whoever copies it all.
+    pub(crate) fn entry(&mut self, size: u64) -> Result<(), OverLimit> {
+        self.entries += 1;
+        if self.entries > ENTRIES {
+            return Err(OverLimit::Entries);
+        }
+        self.bytes = self.bytes.saturating_add(size);
+        self.within(self.limit)
+    }
+
+    pub(crate) fn directory_name(&mut self, length: usize) -> Result<(), OverLimit> {
+        self.directory_names += length;
+        if self.directory_names > DIRECTORY_NAMES { Err(OverLimit::DirectoryNames) } else { Ok(()) }
+    }
+
+    pub(crate) fn within(&self, limit: Bytes) -> Result<(), OverLimit> {
+        if self.bytes > limit.0 { Err(OverLimit::Size(limit)) } else { Ok(()) }
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+}
