@@ -1,0 +1,96 @@
+//! How an exec'd shim becomes a process of its own: no inherited descriptor, session or parent.
+#![expect(unsafe_code, reason = "fork and close_range have no safe form")]
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{ForkResult, Pid};
+
+/// Which of the two processes this is after [`split_off`].
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// Started by the agent; it ends as soon as the other has an answer, so that the agent has nothing to reap later.
+    Launcher(Launcher),
+    /// The shim proper.
+    Shim(Ready),
+}
+
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    shim: Pid,
+    answer: OwnedFd,
+}
+
+/// Says, once, that the container has started or will not.
+#[derive(Debug)]
+pub(crate) struct Ready(OwnedFd);
+
+/// Closes every descriptor above stderr. The agent's are close-on-exec, but one that is not, in a library, would give a
+/// container the agent's files (the class of CVE-2024-21626).
+///
+/// To be called before anything else is opened.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: called first thing in `main` of a single-threaded program, so no value that owns a descriptor exists yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Splits off the shim: a session of its own, adoptive parent of what its container leaves behind, signals that it reads
+/// in its loop blocked.
+pub(crate) fn split_off() -> io::Result<Side> {
+    let (answer, ready) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: the process has one thread, so the child may do whatever the parent might.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Side::Launcher(Launcher { shim: child, answer })),
+        ForkResult::Child => {
+            nix::unistd::setsid()?;
+            nix::sys::prctl::set_child_subreaper(true)?;
+            nix::sys::prctl::set_name(c"gantry-shim")?;
+            // What libcontainer makes in a root file system is to have the modes that it asks for.
+            umask(Mode::S_IWGRP | Mode::S_IWOTH);
+            signals().thread_set_mask()?;
+            Ok(Side::Shim(Ready(ready)))
+        }
+    }
+}
+
+/// What a shim reads from its signal descriptor.
+pub(crate) fn signals() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set
+}
+
+impl Launcher {
+    /// Waits until the shim has an answer or is dead. Both are watched, since a shim killed in the middle can leave
+    /// children of libcontainer behind that hold the pipe open.
+    pub(crate) fn wait(self) -> io::Result<()> {
+        let shim = rustix::process::Pid::from_raw(self.shim.as_raw()).expect("fork returned a process id");
+        let dead = rustix::process::pidfd_open(shim, rustix::process::PidfdFlags::empty())?;
+        let readable = PollFlags::POLLIN;
+        let mut fds = [PollFd::new(self.answer.as_fd(), readable), PollFd::new(dead.as_fd(), readable)];
+        while let Err(errno) = poll(&mut fds, PollTimeout::NONE) {
+            if errno != nix::errno::Errno::EINTR {
+                return Err(errno.into());
+            }
+        }
+        if fds[0].any().unwrap_or(true) {
+            let mut byte = [0];
+            let _end_or_byte = std::fs::File::from(self.answer).read(&mut byte)?;
+        }
+        Ok(())
+    }
+}
+
+impl Ready {
+    /// The launcher may have been killed; nobody is waiting then.
+    pub(crate) fn announce(self) {
+        let _unheard = std::fs::File::from(self.0).write_all(b"1");
+    }
+}

@@ -1,0 +1,379 @@
+//! The agent's side of a shim. Everything here works by the task directory alone, so that an agent that was started again
+//! knows as much as the one before it.
+//!
+//! An attempt goes through these states, and only forward:
+//!
+//! ```text
+//! NotStarted ── spawn ──▶ Starting ──▶ Running ──▶ Exited ── destroy ──▶ (no directory)
+//!                             └──────────┴── kill -9 of the shim, reboot ──▶ Vanished ── bury ──▶ Exited(Unknown)
+//! ```
+//!
+//! All of it blocks: [`spawn`] for the tens of milliseconds that a container takes to be made, [`bury`] and [`destroy`]
+//! for as long as processes take to die, the rest for a few system calls.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use model::{Exit, Timestamp};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::binary::ShimBinary;
+use crate::cgroup::{self, CgroupError, Hierarchies};
+use crate::launch::Launch;
+use crate::protocol::{self, Op, Reply, Request};
+use crate::record::{self, Durability, Ended, ExitForm, LoadError, Started};
+use crate::rootfs::short_path;
+
+/// How long SIGKILL may take. What it does not end in this time waits for a disk, and is worth telling someone.
+const KILL_TIME: Duration = Duration::from_secs(10);
+
+/// How long a shim may take to answer, or to end once its container has. It does nothing slow but writing its log.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// What has become of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// No shim was ever there. [`spawn`] may be called.
+    NotStarted,
+    /// A shim is making the container. [`spawn`] was called by an agent that has not heard the answer.
+    Starting,
+    Running(Running),
+    Exited(Exited),
+    /// The shim is gone and has not said how the container ended, which may even be alive. Call [`bury`].
+    Vanished,
+}
+
+/// A container that runs, or has ended so recently that its shim is still tidying up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its first process, on this node.
+    pub pid: i32,
+    pub since: Timestamp,
+    /// What was asked for and this host does not do.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exited {
+    pub exit: Exit,
+    /// When it ended; for [`Exit::Unknown`], when that was found.
+    pub at: Timestamp,
+    /// Why it did not start, or what of it could not be removed.
+    pub reason: Option<String>,
+}
+
+impl From<Ended> for Exited {
+    fn from(Ended { exit, at_ms, reason }: Ended) -> Self {
+        Self { exit: exit.into(), at: Timestamp(at_ms), reason }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("cannot tell whether {dir} has a shim")]
+    Lock { dir: PathBuf, source: io::Error },
+}
+
+/// Looks what has become of the attempt in `dir`, changing nothing. A directory that is not there is `NotStarted`.
+pub fn inspect(dir: &Path) -> Result<Observed, InspectError> {
+    if let Some(ended) = record::load::<Ended>(dir, record::EXIT)? {
+        return Ok(Observed::Exited(ended.into()));
+    }
+    let started: Option<Started> = record::load_unsynced(dir, record::STATE)?;
+    let shim =
+        record::lock_holder(dir).map_err(|source| InspectError::Lock { dir: dir.to_owned(), source })?;
+    match (shim, started) {
+        (Some(_), Some(Started { pid, at_ms, warnings })) => {
+            Ok(Observed::Running(Running { pid, since: Timestamp(at_ms), warnings }))
+        }
+        (Some(_), None) => Ok(Observed::Starting),
+        (None, started) => {
+            // Between the two looks the shim may have recorded the end and gone.
+            if let Some(ended) = record::load::<Ended>(dir, record::EXIT)? {
+                return Ok(Observed::Exited(ended.into()));
+            }
+            let was_there = started.is_some() || dir.join(record::LOCK).exists();
+            Ok(if was_there { Observed::Vanished } else { Observed::NotStarted })
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    #[error("{dir} has no launch.json to start from")]
+    NoLaunch { dir: PathBuf },
+    #[error("cannot write {path}")]
+    Output { path: PathBuf, source: io::Error },
+    #[error("cannot run a shim for {dir}")]
+    Exec { dir: PathBuf, source: io::Error },
+    #[error("the shim for {dir} died before it had a container: {said}")]
+    Died { dir: PathBuf, said: String },
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+}
+
+/// Starts the attempt that [`Launch::save`] put into `dir`, and returns what it came to: `Running`, or `Exited` with
+/// [`Exit::NotStarted`] and the reason, or already with something else.
+///
+/// Make the directory for root only (0700): it holds the container's files and its log.
+///
+/// The shim is nobody's child afterwards: it outlives the caller, who has nothing to reap. Calling this for a directory
+/// that has a shim starts no second one.
+pub fn spawn(dir: &Path, binary: &ShimBinary) -> Result<Observed, SpawnError> {
+    if !dir.join(record::LAUNCH).exists() {
+        return Err(SpawnError::NoLaunch { dir: dir.to_owned() });
+    }
+    // The shim has another working directory.
+    let dir = &std::path::absolute(dir).map_err(|source| SpawnError::Exec { dir: dir.to_owned(), source })?;
+    let path = dir.join(record::STDERR);
+    let errors = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let errors = errors.map_err(|source| SpawnError::Output { path: path.clone(), source })?;
+    let status = binary.command(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).status();
+    status.map_err(|source| SpawnError::Exec { dir: dir.to_owned(), source })?;
+    match inspect(dir)? {
+        Observed::NotStarted => {
+            let said = std::fs::read_to_string(&path).unwrap_or_default();
+            Err(SpawnError::Died { dir: dir.to_owned(), said: said.trim().to_owned() })
+        }
+        observed => Ok(observed),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("no shim answers in {dir}")]
+    NoShim { dir: PathBuf, source: io::Error },
+    #[error("the shim in {dir} did not answer")]
+    NoAnswer { dir: PathBuf, source: io::Error },
+    #[error("the answer of the shim in {dir} is not understood")]
+    Garbled { dir: PathBuf, source: serde_json::Error },
+    #[error("the shim in {dir} refused: {why}")]
+    Refused { dir: PathBuf, why: String },
+}
+
+/// Asks the shim to stop the container: `signal` to its first process, and SIGKILL to all of it after `grace`. Returns
+/// when the shim has the request, not when the container has ended. Asking again can only bring the end forward.
+pub fn request_stop(dir: &Path, signal: i32, grace: Duration) -> Result<(), RequestError> {
+    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    request(dir, Op::Stop { signal, grace_ms })
+}
+
+/// Sends the container's first process a signal.
+pub fn signal(dir: &Path, signal: i32) -> Result<(), RequestError> {
+    request(dir, Op::Signal { signal })
+}
+
+fn request(dir: &Path, op: Op) -> Result<(), RequestError> {
+    let no_answer = |source| RequestError::NoAnswer { dir: dir.to_owned(), source };
+    let stream = ask(dir, op)?;
+    stream.set_read_timeout(Some(ANSWER_TIME)).map_err(no_answer)?;
+    let mut line = String::new();
+    let count = BufReader::new(stream).read_line(&mut line).map_err(no_answer)?;
+    if count == 0 {
+        // It ended with the container, which is as good an answer as any: there is nothing left to signal.
+        return Ok(());
+    }
+    match serde_json::from_str(&line) {
+        Ok(Reply::Done | Reply::Running { .. } | Reply::Exited(_)) => Ok(()),
+        Ok(Reply::Refused { why }) => Err(RequestError::Refused { dir: dir.to_owned(), why }),
+        Err(source) => Err(RequestError::Garbled { dir: dir.to_owned(), source }),
+    }
+}
+
+fn ask(dir: &Path, op: Op) -> Result<UnixStream, RequestError> {
+    let no_shim = |source| RequestError::NoShim { dir: dir.to_owned(), source };
+    let (_dir, path) = short_path(dir, record::SOCKET).map_err(no_shim)?;
+    let mut stream = UnixStream::connect(path).map_err(no_shim)?;
+    stream.write_all(&protocol::line(&Request { v: protocol::VERSION, op })).map_err(no_shim)?;
+    Ok(stream)
+}
+
+/// A connection that becomes readable when the container has ended, or its shim has died: then [`inspect`] knows. What is
+/// read from it does not matter. `NoShim` means that the end has come already.
+///
+/// This is how an agent waits for thousands of containers without a thread or a timer for each.
+pub fn watch(dir: &Path) -> Result<UnixStream, RequestError> {
+    ask(dir, Op::Wait)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuryError {
+    #[error("{dir} has a living shim, process {pid}")]
+    Alive { dir: PathBuf, pid: i32 },
+    #[error("cannot read this host's cgroups")]
+    Cgroups(#[source] io::Error),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("the container in {dir} is not gone")]
+    Cgroup { dir: PathBuf, source: CgroupError },
+    #[error("cannot record the end of {dir}")]
+    Record { dir: PathBuf, source: io::Error },
+}
+
+/// Ends an attempt whose shim is gone: kills what is left of the container and records [`Exit::Unknown`]. An attempt that
+/// has an end already keeps it.
+pub fn bury(dir: &Path) -> Result<Exited, BuryError> {
+    let lock = |source| InspectError::Lock { dir: dir.to_owned(), source };
+    if let Some(pid) = record::lock_holder(dir).map_err(lock)? {
+        return Err(BuryError::Alive { dir: dir.to_owned(), pid });
+    }
+    if let Some(ended) = record::load::<Ended>(dir, record::EXIT).map_err(InspectError::from)? {
+        return Ok(ended.into());
+    }
+    let launch: Option<Launch> = record::load_unsynced(dir, record::LAUNCH).map_err(InspectError::from)?;
+    if let Some(launch) = launch {
+        let hierarchies = Hierarchies::find().map_err(BuryError::Cgroups)?;
+        let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
+        let removed = killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup));
+        removed.map_err(|source| BuryError::Cgroup { dir: dir.to_owned(), source })?;
+    }
+    let ended = Ended { exit: ExitForm::Unknown, at_ms: record::now().0, reason: None };
+    let saved = record::save(dir, record::EXIT, &ended, Durability::Synced);
+    saved.map_err(|source| BuryError::Record { dir: dir.to_owned(), source })?;
+    Ok(ended.into())
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DestroyError {
+    #[error("cannot read this host's cgroups")]
+    Cgroups(#[source] io::Error),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("cannot end the shim of {dir}, process {pid}")]
+    Shim { dir: PathBuf, pid: i32, source: io::Error },
+    #[error("the container in {dir} is not gone")]
+    Cgroup { dir: PathBuf, source: CgroupError },
+    #[error("cannot remove {dir}")]
+    Remove { dir: PathBuf, source: io::Error },
+}
+
+/// Removes every trace of the attempt, whatever state it is in: processes, cgroup, shim, directory. What was done before
+/// is not done again, so it may be repeated after any failure, and for a directory that is not there.
+pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
+    let launch: Option<Launch> = record::load_unsynced(dir, record::LAUNCH).map_err(InspectError::from)?;
+    match launch {
+        None => end_shim(dir)?,
+        Some(launch) => {
+            let hierarchies = Hierarchies::find().map_err(DestroyError::Cgroups)?;
+            let failed = |source| DestroyError::Cgroup { dir: dir.to_owned(), source };
+            // Once the container is dead its shim ends by itself, with everything in order. One that had no container yet
+            // may make it now, hence the second look when nobody is left to make another.
+            cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME).map_err(failed)?;
+            end_shim(dir)?;
+            let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
+            killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup)).map_err(failed)?;
+        }
+    }
+    let failed = |source| DestroyError::Remove { dir: dir.to_owned(), source };
+    // The overlay was the shim's alone and went with it, unless someone entered its namespace and mounted it elsewhere.
+    let _not_mounted = umount2(&dir.join(record::ROOTFS), MntFlags::MNT_DETACH);
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits for the shim to end; kills it if it does not.
+fn end_shim(dir: &Path) -> Result<(), DestroyError> {
+    let holder = || {
+        let holder = record::lock_holder(dir);
+        holder.map_err(|source| InspectError::Lock { dir: dir.to_owned(), source })
+    };
+    let Some(pid) = holder()? else { return Ok(()) };
+    let failed = |source: io::Error| DestroyError::Shim { dir: dir.to_owned(), pid, source };
+    let Some(process) = rustix::process::Pid::from_raw(pid) else { return Ok(()) };
+    let process = match rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    // Only if it still holds the lock is the descriptor certainly the shim's, and not of whoever got its number.
+    if holder()? != Some(pid) {
+        return Ok(());
+    }
+    let dead_within = |time: Duration| -> io::Result<bool> {
+        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    };
+    if dead_within(ANSWER_TIME).map_err(failed)? {
+        return Ok(());
+    }
+    rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)
+        .map_err(|errno| failed(errno.into()))?;
+    match dead_within(KILL_TIME).map_err(failed)? {
+        true => Ok(()),
+        false => Err(failed(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Removes a cgroup with all that is below it, killing what lives there: the shims' own, or a whole node's prefix when the
+/// node is taken away. `path` is absolute in the hierarchy.
+pub fn remove_cgroup(path: &str) -> Result<(), CgroupError> {
+    let hierarchies = Hierarchies::find().map_err(CgroupError::Mounts)?;
+    cgroup::kill(&hierarchies, path, KILL_TIME)?;
+    cgroup::remove(&hierarchies, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::tests::sample;
+
+    #[test]
+    fn an_attempt_is_what_its_directory_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        assert_eq!(inspect(&dir.join("absent")).unwrap(), Observed::NotStarted);
+        sample().save(dir).unwrap();
+        assert_eq!(inspect(dir).unwrap(), Observed::NotStarted);
+
+        std::fs::write(dir.join(record::LOCK), "").unwrap();
+        assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "a shim was there and is not any more");
+        let started = Started { pid: 1, at_ms: 7, warnings: Vec::new() };
+        record::save(dir, record::STATE, &started, Durability::Cached).unwrap();
+        assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "process 1 lives, and is not believed");
+
+        let ended = Ended { exit: ExitForm::Code(3), at_ms: 9, reason: None };
+        record::save(dir, record::EXIT, &ended, Durability::Synced).unwrap();
+        let exited = Exited { exit: Exit::Code(3), at: Timestamp(9), reason: None };
+        assert_eq!(inspect(dir).unwrap(), Observed::Exited(exited.clone()));
+        assert_eq!(bury(dir).unwrap(), exited, "an end is never replaced");
+    }
+
+    #[test]
+    fn nobody_answers_where_there_is_no_shim() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(watch(dir.path()), Err(RequestError::NoShim { .. })));
+        assert!(matches!(signal(&dir.path().join("absent"), 15), Err(RequestError::NoShim { .. })));
+        let spawned = spawn(dir.path(), &ShimBinary::at("/bin/true"));
+        assert!(matches!(spawned, Err(SpawnError::NoLaunch { .. })));
+    }
+
+    #[test]
+    fn a_directory_without_a_container_is_destroyed_and_may_be_destroyed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = dir.path().join("task");
+        std::fs::create_dir(&task).unwrap();
+        let launch = Launch { cgroup: "/gantry-unit-test/never/was".to_owned(), ..sample() };
+        launch.save(&task).unwrap();
+        destroy(&task).unwrap();
+        assert!(!task.exists());
+        destroy(&task).unwrap();
+    }
+}

@@ -1,0 +1,49 @@
+//! One container: its root file system, its namespaces and limits, the shim that owns it, and its log.
+//!
+//! The agent prepares a *task directory*, writes a [`Launch`] into it and calls [`handle::spawn`], which execs this very
+//! program as a **shim** ([`shim::main`]). The shim makes the container and stays beside it until it ends; from then on
+//! the agent may die and come back, and finds out what became of it with [`handle::inspect`]. All that the two ever say
+//! to each other is files in that directory and lines on a socket in it.
+//!
+//! ```text
+//! launch.json   the agent's order           rootfs/ upper/ work/   the overlay; mounted for the shim only
+//! shim.lock     held while the shim lives   config.json files/ run/   what libcontainer is given and keeps
+//! state.json    the container runs          log log.1 …   what it printed
+//! exit.json     how it ended                shim.sock shim.err   requests; a shim's last words
+//! ```
+//!
+//! Where to enter, in reading order:
+//!
+//! - [`launch`]: what is to be run, and Docker's rule for what the command line is;
+//! - [`handle`]: the agent's side: spawn, inspect, watch, stop, bury, destroy;
+//! - [`shim`]: the shim's life, step by step, with `shim/start.rs` (makes the container), `shim/supervise.rs` (the loop
+//!   until its end) and `shim/client.rs` (who may ask what);
+//! - `oci` and `seccomp`: the container as the OCI runtime specification has it, a pure function;
+//! - `rootfs`, `user`, `payload`: what is looked up in a file system that its image's author controls;
+//! - `cgroup`: limits, counting OOM kills, killing and removing;
+//! - [`logs`]: the log's format, rotation, and a reader that can follow;
+//! - [`binary`]: why a container cannot overwrite gantry.
+//!
+//! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,
+//! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
+//! policies or the cluster.
+
+pub mod binary;
+mod cgroup;
+mod detach;
+pub mod handle;
+pub mod launch;
+pub mod logs;
+mod oci;
+mod payload;
+mod protocol;
+mod record;
+mod rootfs;
+mod seccomp;
+pub mod shim;
+mod user;
+
+pub use binary::ShimBinary;
+pub use cgroup::CgroupError;
+pub use launch::{Launch, Limits, LogPolicy, args_of};
+pub use record::LoadError;
