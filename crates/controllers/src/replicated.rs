@@ -10,9 +10,10 @@ use state::{Command, Service, State};
 use crate::{Plan, back_off};
 
 /// After a node's own attempts have failed, the slot rests this long before another node tries, and twice as long after
-/// each further failure, up to [`LONGEST_REST`]. The node has already tried several times with waits of its own.
+/// each further failure, up to [`LONGEST_REST`]. The node has already tried several times with waits of its own. The five
+/// ended tasks that a slot keeps are enough to count that far.
 const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// Why nothing is being done for a slot that has no ready task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +62,7 @@ enum Standing<'a> {
 pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let slots = slots(state, id);
-    conclude(&slots, &mut plan);
+    conclude(&slots, service.spec.replicas, &mut plan);
     shrink(&slots, service.spec.replicas, &mut plan);
     let mut next_sequence = service.next_sequence;
     let mut rollout = Rollout::default();
@@ -107,14 +108,15 @@ fn slots(state: &State, id: ServiceId) -> BTreeMap<u32, Vec<(TaskId, &Task)>> {
 }
 
 /// What an agent is done with gets control's last word, so that the slot no longer counts on it.
-fn conclude(slots: &BTreeMap<u32, Vec<(TaskId, &Task)>>, plan: &mut Plan) {
-    let ended = slots.values().flatten().filter(|(_, task)| task.is_live() && task.ended().is_some());
+fn conclude(slots: &BTreeMap<u32, Vec<(TaskId, &Task)>>, replicas: u32, plan: &mut Plan) {
+    let wanted = slots.range(..=replicas);
+    let ended = wanted.flat_map(|(_, tasks)| tasks).filter(|(_, task)| task.is_live() && task.ended().is_some());
     plan.commands.extend(ended.map(|(id, _)| Command::Conclude { task: *id, verdict: TaskVerdict::Ended }));
 }
 
 /// Slots beyond the wanted number lose every task and leave nothing behind.
 fn shrink(slots: &BTreeMap<u32, Vec<(TaskId, &Task)>>, replicas: u32, plan: &mut Plan) {
-    for (id, task) in slots.range(replicas + 1..).flat_map(|(_, tasks)| tasks) {
+    for (id, task) in slots.range(replicas.saturating_add(1)..).flat_map(|(_, tasks)| tasks) {
         if task.desired != Desired::Removed {
             plan.commands.push(Command::SetDesired { task: *id, desired: Desired::Removed });
         }

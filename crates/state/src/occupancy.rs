@@ -63,13 +63,8 @@ impl Occupancy {
         if wanted.memory > free.memory {
             return Some(Lacking::Memory);
         }
-        for port in ports {
-            match port.publish {
-                Publish::HostPort(host) if self.ports.contains(&(port.protocol, host)) => {
-                    return Some(Lacking::HostPort(host));
-                }
-                Publish::HostPort(_) | Publish::AnyHostPort => {}
-            }
+        if let Err(lacking) = self.choose_ports(ports, *GIVEN_PORTS.start()) {
+            return Some(lacking);
         }
         if self.addresses.len() >= node.subnet.hosts().count() {
             return Some(Lacking::Address);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Desired, NodeId, ServiceId, Task, TaskId};
+use model::{Desired, Digest, NodeId, ServiceId, Task, TaskId};
 
 use crate::tables::{Service, State};
 
@@ -15,8 +15,15 @@ const TEMPLATES_A_SERVICE: usize = 5;
 /// How long the answer to a request is kept. A client that tries again does so within minutes.
 const REQUESTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Drops the ended tasks of `id`'s slot that are too many, and every one that was to be removed. Returns each with its node.
-pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Vec<(TaskId, Option<NodeId>)> {
+/// What was forgotten: tasks with their nodes, and the images of templates.
+#[derive(Debug, Default)]
+pub(crate) struct Trimmed {
+    pub(crate) tasks: Vec<(TaskId, Option<NodeId>)>,
+    pub(crate) images: Vec<Digest>,
+}
+
+/// Drops the ended tasks of `id`'s slot that are too many, and every one that was to be removed.
+pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Trimmed {
     let first = TaskId { sequence: 0, ..id };
     let last = TaskId { sequence: u64::MAX, ..id };
     let over: Vec<(TaskId, bool, Option<NodeId>)> = state
@@ -29,7 +36,7 @@ pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Vec<(TaskId, Option<No
         .collect();
     let kept = over.iter().filter(|(_, removed, _)| !removed).count();
     let mut too_many = kept.saturating_sub(ENDED_TASKS_A_SLOT);
-    let mut gone = Vec::new();
+    let mut trimmed = Trimmed::default();
     for (id, removed, node) in over {
         if !removed && too_many == 0 {
             continue;
@@ -38,12 +45,12 @@ pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Vec<(TaskId, Option<No
             too_many -= 1;
         }
         state.drop_task(id);
-        gone.push((id, node));
+        trimmed.tasks.push((id, node));
     }
-    if !gone.is_empty() {
-        trim_templates(state, id.service);
+    if !trimmed.tasks.is_empty() {
+        trimmed.images = trim_templates(state, id.service);
     }
-    gone
+    trimmed
 }
 
 /// Nothing of it runs any more. A task that was to be removed needs no verdict: no slot counts on it.
@@ -52,22 +59,27 @@ fn is_over(task: &Task) -> bool {
         && (task.verdict.is_some() || (task.desired == Desired::Removed && task.ended().is_some()))
 }
 
-/// Drops the oldest templates that no task is made from.
-pub(crate) fn trim_templates(state: &mut State, id: ServiceId) {
-    let Some(service) = state.service(id) else { return };
+/// Drops the oldest templates that no task is made from, and returns their images.
+pub(crate) fn trim_templates(state: &mut State, id: ServiceId) -> Vec<Digest> {
+    let Some(service) = state.service(id) else { return Vec::new() };
     if service.templates.len() <= TEMPLATES_A_SERVICE {
-        return;
+        return Vec::new();
     }
+    let mut images = Vec::new();
     let used: std::collections::BTreeSet<_> = state.tasks_of(id).map(|(_, task)| task.version).collect();
     let mut service = Service::clone(service);
     let mut surplus = service.templates.len() - TEMPLATES_A_SERVICE;
     let current = service.version;
-    service.templates.retain(|version, _| {
+    service.templates.retain(|version, template| {
         let drop = surplus > 0 && *version != current && !used.contains(version);
-        surplus -= usize::from(drop);
+        if drop {
+            surplus -= 1;
+            images.push(template.image);
+        }
         !drop
     });
     state.services.insert(id, std::sync::Arc::new(service));
+    images
 }
 
 pub(crate) fn expire_requests(state: &mut State) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role, ServiceId, ServiceName,
+    Capacity, ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role, ServiceId, ServiceName,
     ServiceSpec, SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
 };
 
@@ -59,6 +59,8 @@ pub struct NodeRow {
     pub next_address: u32,
     /// The same for free host ports.
     pub next_port: u16,
+    /// The most that the node has had to give since it last had no task: what its tasks were placed by.
+    pub promised: Capacity,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +221,8 @@ impl State {
         self.requests.get(&request)
     }
 
-    /// Whether a name or a service that is not being removed still needs this image.
+    /// Whether a name or a service's template still needs this image. A service that is being removed counts until it
+    /// is gone: its tasks may still be starting.
     pub fn image_is_wanted(&self, digest: Digest) -> bool {
         self.tags.values().any(|tagged| *tagged == digest)
             || self.services.values().any(|s| s.templates.values().any(|template| template.image == digest))
@@ -306,12 +309,21 @@ impl State {
         let Some(old) = self.tasks.get(&id).cloned() else { return };
         self.unplaced.remove(&id);
         let Some(placement) = &old.placement else { return };
+        // What is empty is left out, so that a state that was restored equals one that never was.
         if let Some(on_node) = self.on_node.get_mut(&placement.node) {
             on_node.remove(&id);
+            if on_node.is_empty() {
+                self.on_node.remove(&placement.node);
+            }
         }
         if old.occupies().is_some() {
             let reserved = self.reservation_of(id.service, old.version);
-            self.occupancy.entry(placement.node).or_default().release(placement, reserved, id.service);
+            if let Some(occupancy) = self.occupancy.get_mut(&placement.node) {
+                occupancy.release(placement, reserved, id.service);
+                if occupancy.is_empty() {
+                    self.occupancy.remove(&placement.node);
+                }
+            }
         }
     }
 

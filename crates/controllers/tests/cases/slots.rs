@@ -244,8 +244,8 @@ fn the_rest_doubles_with_every_failure() {
 }
 
 #[test]
-fn the_rest_grows_to_a_minute_though_few_ended_tasks_are_kept() {
-    assert_eq!(rests_after_failures(8), [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
+fn the_rest_grows_to_fifteen_seconds_though_few_ended_tasks_are_kept() {
+    assert_eq!(rests_after_failures(8), [1, 2, 4, 8, 15, 15, 15, 15].map(Duration::from_secs));
 }
 
 /// How long one slot rests after each of so many failures in a row.

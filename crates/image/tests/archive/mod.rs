@@ -136,7 +136,7 @@ pub(crate) fn index(images: &[&Blobs], annotations: &str) -> String {
 
 /// The error with its causes, as a user would read it.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
+    let causes = std::iter::successors(error.source(), |error: &&(dyn std::error::Error + 'static)| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 

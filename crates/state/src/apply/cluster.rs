@@ -65,7 +65,7 @@ impl Step<'_> {
             subnet,
             version: String::new(),
         };
-        self.state.nodes.insert(id, Arc::new(NodeRow { node, next_address: 0, next_port: 0 }));
+        self.state.nodes.insert(id, Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default() }));
         self.changes.insert(Change::Node(id));
         Ok(Done::Admitted(id))
     }
@@ -87,18 +87,22 @@ impl Step<'_> {
         capacity: Capacity,
         version: &str,
     ) -> Outcome {
-        self.change_node(id, |node| {
-            node.address = address;
-            node.labels = labels.clone();
-            node.capacity = capacity;
-            version.clone_into(&mut node.version);
+        let is_empty = self.state.occupancy(id).is_empty();
+        self.change_node(id, |row| {
+            row.node.address = address;
+            row.node.labels = labels.clone();
+            row.node.capacity = capacity;
+            version.clone_into(&mut row.node.version);
+            let before = if is_empty { Capacity::default() } else { row.promised };
+            row.promised.cpu = before.cpu.max(capacity.cpu);
+            row.promised.memory = before.memory.max(capacity.memory);
         })
     }
 
     pub(super) fn set_liveness(&mut self, id: NodeId, ready: bool) -> Outcome {
         let now = self.state.time;
-        self.change_node(id, |node| {
-            node.liveness = match (ready, node.liveness) {
+        self.change_node(id, |row| {
+            row.node.liveness = match (ready, row.node.liveness) {
                 (true, _) => Liveness::Ready,
                 (false, down @ Liveness::Down { .. }) => down,
                 (false, Liveness::Ready | Liveness::Unknown) => Liveness::Down { since: now },
@@ -106,10 +110,10 @@ impl Step<'_> {
         })
     }
 
-    fn change_node(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) -> Outcome {
+    fn change_node(&mut self, id: NodeId, change: impl FnOnce(&mut NodeRow)) -> Outcome {
         let row = self.state.nodes.get(&id).ok_or(Rejected::NoNode(id))?;
         let mut changed = NodeRow::clone(row);
-        change(&mut changed.node);
+        change(&mut changed);
         if changed == **row {
             return Ok(Done::Unchanged);
         }

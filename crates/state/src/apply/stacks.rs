@@ -93,7 +93,8 @@ impl Step<'_> {
             service.templates.insert(service.version, template);
         }
         self.put_service(id, service);
-        retention::trim_templates(self.state, id);
+        let forgotten = retention::trim_templates(self.state, id);
+        self.changes.extend(forgotten.into_iter().map(Change::Image));
         true
     }
 
@@ -133,6 +134,9 @@ impl Step<'_> {
             return Err(Rejected::HasTasks(id));
         }
         let stack = service.name.stack.clone();
+        // Whether its images are still wanted may have changed with it.
+        let images = service.templates.values().map(|template| Change::Image(template.image));
+        self.changes.extend(images);
         self.state.services.remove(&id);
         self.changes.insert(Change::Service(id));
         self.drop_empty_stack(&stack);

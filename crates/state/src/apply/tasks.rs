@@ -64,7 +64,7 @@ impl Step<'_> {
             .ok_or_else(|| does_not_fit(Lacking::Address))?;
         let placement = Placement { node: node_id, at: self.state.time, address, ports };
         let task = Task { placement: Some(placement), ..task.clone() };
-        let row = NodeRow { node: row.node.clone(), next_address, next_port };
+        let row = NodeRow { next_address, next_port, ..NodeRow::clone(row) };
         self.state.nodes.insert(node_id, Arc::new(row));
         self.put_task(id, task);
         Ok(Done::Changed)
@@ -110,7 +110,9 @@ impl Step<'_> {
             let is_there = task.placement.as_ref().is_some_and(|placement| placement.node == node);
             let is_news = task.status.as_ref().is_none_or(|known| status.supersedes(known));
             if is_there && is_news {
-                let task = Task { status: Some(status.clone()), ..task.clone() };
+                // A node whose clock is ahead must not have its slots rest until then.
+                let status = TaskStatus { at: status.at.min(self.state.time), ..status.clone() };
+                let task = Task { status: Some(status), ..task.clone() };
                 self.put_task(*id, task);
                 self.forget_what_is_over(*id);
                 done = Done::Changed;
@@ -126,8 +128,8 @@ impl Step<'_> {
     }
 
     fn forget_what_is_over(&mut self, id: TaskId) {
-        for (gone, node) in retention::trim_slot(self.state, id) {
-            self.changes.insert(Change::Task(gone, node));
-        }
+        let trimmed = retention::trim_slot(self.state, id);
+        self.changes.extend(trimmed.tasks.into_iter().map(|(gone, node)| Change::Task(gone, node)));
+        self.changes.extend(trimmed.images.into_iter().map(Change::Image));
     }
 }

@@ -1,0 +1,389 @@
+//! The agent itself: it owns the tasks' loops, the session and the reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use model::{Capacity, Desired, Digest, TaskId, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use wire::proto::agent::{Delta, FromAgent, FromManager, Hello, Open, Whole, from_agent, from_manager};
+
+use crate::host::{Failure, Host, ImageSource};
+use crate::ledger::{self, Assigned, Record};
+use crate::report::Reports;
+use crate::session::{self, Seeker};
+use crate::task::{Order, Said, Worker};
+use crate::uplink::{Manager, Session, Uplink};
+
+/// How long an image that could not be fetched is left alone: its holders may be coming up just now.
+const FETCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// Tells the time of day on this node.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    pub fn new(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// What the agent says of its node, and whom it may say it to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where other nodes reach this one's daemon.
+    pub address: std::net::SocketAddr,
+    pub labels: BTreeMap<String, String>,
+    pub capacity: Capacity,
+    pub version: String,
+    pub managers: BTreeSet<Manager>,
+}
+
+/// A stream that a manager asks for; the node's daemon serves it.
+pub type Opened = (Manager, Open);
+
+pub struct Agent<H, U> {
+    config: Config,
+    host: Arc<H>,
+    clock: Clock,
+    seeker: Seeker<U>,
+    with: watch::Sender<Option<Manager>>,
+    lost: watch::Receiver<u64>,
+    opens: mpsc::UnboundedSender<Opened>,
+    tasks: BTreeMap<TaskId, watch::Sender<Order>>,
+    workers: JoinSet<TaskId>,
+    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+    reports: Reports,
+    /// The Raft index of the newest assignment taken in. An older one is refused.
+    generation: u64,
+    fetches: JoinSet<(ImageSource, Result<(), Failure>)>,
+    /// The images that are being fetched, with their holders as they were last told.
+    fetching: BTreeMap<Digest, ImageSource>,
+}
+
+impl<H, U> std::fmt::Debug for Agent<H, U> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// The heartbeats: a future of its own, so that the daemon can run it on a thread of its own.
+pub struct Heart<U> {
+    uplink: Arc<U>,
+    with: watch::Receiver<Option<Manager>>,
+    lost: watch::Sender<u64>,
+}
+
+impl<U> std::fmt::Debug for Heart<U> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Heart")
+    }
+}
+
+impl<U: Uplink> Heart<U> {
+    pub async fn run(self) {
+        session::beat(self.uplink, self.with, self.lost).await;
+    }
+}
+
+impl<H: Host, U: Uplink> Agent<H, U> {
+    /// `opens` gets the streams that managers ask for.
+    pub fn new(
+        config: Config,
+        host: Arc<H>,
+        uplink: Arc<U>,
+        clock: Clock,
+        opens: mpsc::UnboundedSender<Opened>,
+    ) -> (Self, Heart<U>) {
+        let (with, told) = watch::channel(None);
+        let (lost, losses) = watch::channel(0);
+        let heart = Heart { uplink: uplink.clone(), with: told, lost };
+        let agent = Self {
+            seeker: Seeker::new(uplink, config.managers.clone()),
+            config,
+            host,
+            clock,
+            with,
+            lost: losses,
+            opens,
+            tasks: BTreeMap::new(),
+            workers: JoinSet::new(),
+            said: mpsc::unbounded_channel(),
+            reports: Reports::default(),
+            generation: 0,
+            fetches: JoinSet::new(),
+            fetching: BTreeMap::new(),
+        };
+        (agent, heart)
+    }
+
+    /// Adopts what runs here, then keeps a session for ever. Fails only if the ledger cannot be read.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        for record in self.host.records().await? {
+            if let Some(status) = &record.status {
+                self.reports.status(record.assigned.id, status.clone());
+            }
+            self.employ(record);
+        }
+        loop {
+            let images = self.host.images().await;
+            self.reports.images(images);
+            let hello = self.hello();
+            let (manager, session) = self.seek(&hello).await;
+            self.with.send_replace(Some(manager));
+            self.reports.begin_session();
+            self.attend(manager, session).await;
+            self.with.send_replace(None);
+        }
+    }
+
+    /// Finds a session. Containers end and are restarted while no manager can be found, and the search goes on meanwhile.
+    async fn seek(&mut self, hello: &Hello) -> (Manager, Session) {
+        let mut seek = std::pin::pin!(self.seeker.seek(hello));
+        loop {
+            tokio::select! {
+                biased;
+                Some(said) = self.said.1.recv() => {
+                    if self.tasks.contains_key(&said.task) {
+                        self.reports.status(said.task, said.status);
+                    }
+                }
+                Some(done) = self.workers.join_next() => match done {
+                    Ok(id) => drop(self.tasks.remove(&id)),
+                    Err(error) => tracing::error!(%error, "a task's loop failed"),
+                },
+                found = &mut seek => return found,
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            address: self.config.address.to_string(),
+            labels: self.config.labels.clone().into_iter().collect(),
+            capacity: Some(self.config.capacity.into()),
+            version: self.config.version.clone(),
+            known: self.tasks.keys().map(|id| (*id).into()).collect(),
+        }
+    }
+
+    /// Runs one session to its end.
+    async fn attend(&mut self, manager: Manager, mut session: Session) {
+        self.lost.mark_unchanged();
+        loop {
+            while let Ok(said) = self.said.1.try_recv() {
+                self.heard(said);
+            }
+            if let Some(report) = self.reports.next() {
+                let message = FromAgent { kind: Some(from_agent::Kind::Report(report)) };
+                if session.outgoing.send(message).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                biased;
+                message = session.incoming.next() => match message {
+                    Some(message) => if self.take(manager, message).await.is_err() { return },
+                    None => return,
+                },
+                Some(said) = self.said.1.recv() => self.heard(said),
+                Some(done) = self.workers.join_next() => self.settle(done),
+                Some(fetched) = self.fetches.join_next() => self.fetched(fetched).await,
+                changed = self.lost.changed() => if changed.is_ok() { return },
+            }
+        }
+    }
+
+    /// What a forgotten task still said is of no use to anyone.
+    fn heard(&mut self, said: Said) {
+        if self.tasks.contains_key(&said.task) {
+            self.reports.status(said.task, said.status);
+        }
+    }
+
+    /// An error ends the session; the next one begins with the whole assignment.
+    async fn take(&mut self, manager: Manager, message: FromManager) -> Result<(), Refused> {
+        match message.kind {
+            Some(from_manager::Kind::Whole(whole)) => self.whole(whole).await,
+            Some(from_manager::Kind::Delta(delta)) => self.delta(delta).await,
+            Some(from_manager::Kind::Received(received)) => {
+                self.reports.received(received.number);
+                Ok(())
+            }
+            Some(from_manager::Kind::Open(open)) => {
+                let _ = self.opens.send((manager, open));
+                Ok(())
+            }
+            None => Err(Refused),
+        }
+    }
+
+    async fn whole(&mut self, whole: Whole) -> Result<(), Refused> {
+        let Whole { cluster: _, generation, subnet, tasks, unknown, images, managers } = whole;
+        if generation < self.generation {
+            tracing::warn!(generation, known = self.generation, "an older assignment than the last one is refused");
+            return Err(Refused);
+        }
+        let managers = managers.iter().filter_map(|holder| ledger::holder(holder).ok());
+        let managers = managers.map(|(node, address)| Manager { node: Some(node), address }).collect();
+        self.seeker.know(managers);
+        let subnet = subnet.ok_or(Refused)?;
+        let subnet = wire::subnet(&subnet.base, subnet.prefix).map_err(|error| unreadable(&error))?;
+        if let Err(failure) = self.host.join_network(subnet).await {
+            tracing::error!(%failure, "this node's network could not be set up; trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Err(Refused);
+        }
+        self.generation = generation;
+        self.accept(tasks, unknown, images).await
+    }
+
+    async fn delta(&mut self, delta: Delta) -> Result<(), Refused> {
+        let Delta { from, generation, tasks, unknown, images, dropped_images } = delta;
+        if from != self.generation {
+            tracing::info!(from, known = self.generation, "a gap in the assignments; asking for the whole");
+            return Err(Refused);
+        }
+        self.generation = generation;
+        self.accept(tasks, unknown, images).await?;
+        for digest in dropped_images {
+            let digest = wire::digest(&digest).map_err(|error| unreadable(&error))?;
+            self.discard(digest).await;
+        }
+        Ok(())
+    }
+
+    async fn accept(
+        &mut self,
+        tasks: Vec<wire::proto::agent::AssignedTask>,
+        unknown: Vec<wire::proto::model::TaskId>,
+        images: Vec<wire::proto::agent::AssignedImage>,
+    ) -> Result<(), Refused> {
+        // All is read before anything is done: half an assignment is none.
+        let tasks: Result<Vec<Assigned>, _> = tasks.into_iter().map(Assigned::try_from).collect();
+        let unknown: Result<Vec<TaskId>, _> = unknown.into_iter().map(TaskId::try_from).collect();
+        let images: Result<Vec<ImageSource>, _> = images.into_iter().map(ledger::image_source).collect();
+        let (tasks, unknown, images) = match (tasks, unknown, images) {
+            (Ok(tasks), Ok(unknown), Ok(images)) => (tasks, unknown, images),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => return Err(unreadable(&error)),
+        };
+        for assigned in tasks {
+            self.assign(assigned);
+        }
+        for id in unknown {
+            self.forget(id);
+        }
+        for source in images {
+            self.fetch(source);
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, assigned: Assigned) {
+        match self.tasks.get(&assigned.id) {
+            Some(task) => drop(task.send_replace(Order::Do(Arc::new(assigned)))),
+            None => {
+                let record = Record { assigned, status: None, failures: 0, remains: false };
+                if let Err(failure) = self.host.save(&record) {
+                    tracing::error!(task = %record.assigned.id, %failure, "the ledger could not be written");
+                }
+                self.employ(record);
+            }
+        }
+    }
+
+    fn employ(&mut self, record: Record) {
+        let (sender, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
+        self.tasks.insert(record.assigned.id, sender);
+        let worker = Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
+        self.workers.spawn(worker.run());
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        match self.tasks.get(&id) {
+            Some(task) => drop(task.send_replace(Order::Forget)),
+            None => tracing::debug!(task = %id, "told to forget a task that is not known here"),
+        }
+        self.reports.forget(id);
+    }
+
+    /// A task's loop has ended: the task is forgotten.
+    fn settle(&mut self, done: Result<TaskId, tokio::task::JoinError>) {
+        match done {
+            Ok(id) => drop(self.tasks.remove(&id)),
+            Err(error) => tracing::error!(%error, "a task's loop failed"),
+        }
+    }
+
+    fn fetch(&mut self, source: ImageSource) {
+        if self.fetching.insert(source.digest, source.clone()).is_none() {
+            self.spawn_fetch(source, Duration::ZERO);
+        }
+    }
+
+    fn spawn_fetch(&mut self, source: ImageSource, after: Duration) {
+        let host = self.host.clone();
+        self.fetches.spawn(async move {
+            tokio::time::sleep(after).await;
+            let fetched = host.fetch(source.clone()).await;
+            (source, fetched)
+        });
+    }
+
+    async fn fetched(
+        &mut self,
+        fetched: Result<(ImageSource, Result<(), Failure>), tokio::task::JoinError>,
+    ) {
+        let Ok((source, fetched)) = fetched else { return };
+        match (fetched, self.fetching.get(&source.digest).cloned()) {
+            (Ok(()), _) => {
+                self.fetching.remove(&source.digest);
+                let images = self.host.images().await;
+                self.reports.images(images);
+            }
+            // It is no longer wanted.
+            (Err(_), None) => {}
+            (Err(failure), Some(latest)) => {
+                tracing::warn!(image = %source.digest, %failure, "an image could not be fetched; trying again");
+                self.spawn_fetch(latest, FETCH_AGAIN);
+            }
+        }
+    }
+
+    async fn discard(&mut self, digest: Digest) {
+        let used = self.tasks.values().any(|task| {
+            matches!(&*task.borrow(), Order::Do(assigned)
+                if assigned.image == digest && assigned.desired == Desired::Running)
+        });
+        if used {
+            return;
+        }
+        self.fetching.remove(&digest);
+        if let Err(failure) = self.host.discard(digest).await {
+            tracing::warn!(image = %digest, %failure, "an image could not be removed");
+        }
+        let images = self.host.images().await;
+        self.reports.images(images);
+    }
+}
+
+/// What a manager said cannot be followed.
+#[derive(Debug)]
+struct Refused;
+
+fn unreadable(error: &wire::Invalid) -> Refused {
+    tracing::warn!(%error, "an assignment that cannot be read is refused");
+    Refused
+}

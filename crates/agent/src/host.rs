@@ -1,0 +1,64 @@
+//! What the agent does to its machine, and what it finds there: the one seam between decisions and effects.
+//!
+//! [`crate::real::RealHost`] runs containers. Simulated clusters have a host of their own, whose containers survive the
+//! agent as real ones do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use model::{Digest, Exit, NodeId, Subnet, TaskId};
+
+use crate::ledger::{Assigned, Record};
+
+/// A failure of an attempt, for the user: what was tried and why it failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(pub String);
+
+/// A task's container as it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing was ever started for it, or it has been removed.
+    Nothing,
+    Running,
+    Exited { exit: Exit, ran: Duration },
+}
+
+/// An image and the nodes that hold it, by the addresses of their daemons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSource {
+    pub digest: Digest,
+    pub holders: Vec<(NodeId, std::net::SocketAddr)>,
+}
+
+/// The machine. Every effect can be repeated after it was cut short, and finds what the cut one left.
+pub trait Host: Send + Sync + 'static {
+    /// The records that the last agent left.
+    fn records(&self) -> BoxFuture<'_, Result<Vec<Record>, Failure>>;
+    /// Writes a record, replacing the task's last one.
+    fn save(&self, record: &Record) -> Result<(), Failure>;
+    /// Drops a task's record. What is left of the task on the host goes first.
+    fn forget(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// The node's part of the cluster's address range; told before the first task, and again on every session.
+    fn join_network(&self, subnet: Subnet) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// What became of one attempt.
+    fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found>;
+    /// Fetches the image if need be and starts a container. Returns once its process runs.
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Waits until the container has ended. Finds it even if it was started by an agent before this one.
+    fn ended(&self, task: TaskId) -> BoxFuture<'_, ()>;
+    /// Asks the container to end, insists after `grace`, and returns once it has.
+    fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Gives back what an ended container holds (address, ports, mounts, cgroup); its logs and its exit stay.
+    fn release(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Leaves nothing of the task but its record.
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>>;
+
+    fn images(&self) -> BoxFuture<'_, Vec<Digest>>;
+    /// Copies an image from whoever holds it, unless it is here.
+    fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>>;
+    fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>>;
+}

@@ -1,0 +1,125 @@
+//! The agent's record of what it was last told about each task and of what it made of it.
+//!
+//! A record is written before the kernel is touched. It has to survive the agent, and for that the page cache is enough:
+//! when the machine itself goes down, its containers are gone too, and the whole assignment is told again. Only a task's
+//! end is synced, since others are given what it held.
+
+use std::net::SocketAddr;
+
+use model::{Desired, Digest, NodeId, Placement, TaskId, TaskSpec, TaskStatus};
+use prost::Message as _;
+use wire::proto;
+
+/// One task as it is assigned to this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    pub id: TaskId,
+    /// `stack/service`.
+    pub service: String,
+    pub desired: Desired,
+    pub spec: TaskSpec,
+    pub placement: Placement,
+    pub image: Digest,
+    /// Who held the image when this was sent.
+    pub holders: Vec<(NodeId, SocketAddr)>,
+}
+
+/// What the ledger holds of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub assigned: Assigned,
+    /// The last status that was made known, if any.
+    pub status: Option<TaskStatus>,
+    pub failures: u32,
+    /// Whether anything of it may be on the host besides this record.
+    pub remains: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RecordMessage {
+    #[prost(message, optional, tag = "1")]
+    assigned: Option<proto::agent::AssignedTask>,
+    #[prost(message, optional, tag = "2")]
+    observed: Option<proto::model::ObservedTask>,
+    #[prost(uint32, tag = "3")]
+    failures: u32,
+    #[prost(bool, tag = "4")]
+    remains: bool,
+}
+
+impl Record {
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { assigned, status, failures, remains } = self;
+        let observed = status.clone().map(|status| (assigned.id, status).into());
+        let message = RecordMessage {
+            assigned: Some(assigned.into()),
+            observed,
+            failures: *failures,
+            remains: *remains,
+        };
+        message.encode_to_vec()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, wire::Invalid> {
+        let message = RecordMessage::decode(bytes).map_err(|cause| wire::Invalid::new("Record", "", cause))?;
+        let RecordMessage { assigned, observed, failures, remains } = message;
+        let assigned = assigned.ok_or_else(|| wire::Invalid::new("Record", "assigned", "missing"))?;
+        let observed = observed.map(<(TaskId, TaskStatus)>::try_from).transpose()?;
+        Ok(Self { assigned: assigned.try_into()?, status: observed.map(|(_, status)| status), failures, remains })
+    }
+}
+
+impl From<&Assigned> for proto::agent::AssignedTask {
+    fn from(assigned: &Assigned) -> Self {
+        let Assigned { id, service, desired, spec, placement, image, holders } = assigned;
+        Self {
+            id: Some((*id).into()),
+            service: service.clone(),
+            desired: proto::model::Desired::from(*desired).into(),
+            spec: Some(spec.into()),
+            placement: Some(placement.into()),
+            image: Some(proto::agent::AssignedImage {
+                digest: image.to_string(),
+                holders: holders
+                    .iter()
+                    .map(|(node, address)| proto::agent::Holder { node: node.0, address: address.to_string() })
+                    .collect(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::agent::AssignedTask> for Assigned {
+    type Error = wire::Invalid;
+
+    fn try_from(message: proto::agent::AssignedTask) -> Result<Self, wire::Invalid> {
+        let missing = |field| move || wire::Invalid::new("AssignedTask", field, "missing");
+        let desired = message.desired().try_into()?;
+        let proto::agent::AssignedTask { id, service, desired: _, spec, placement, image } = message;
+        let source = image_source(image.ok_or_else(missing("image"))?)?;
+        Ok(Self {
+            id: id.ok_or_else(missing("id"))?.try_into()?,
+            service,
+            desired,
+            spec: spec.ok_or_else(missing("spec"))?.try_into()?,
+            placement: placement.ok_or_else(missing("placement"))?.try_into()?,
+            image: source.digest,
+            holders: source.holders,
+        })
+    }
+}
+
+/// Reads an image and its holders.
+pub(crate) fn image_source(
+    message: proto::agent::AssignedImage,
+) -> Result<crate::host::ImageSource, wire::Invalid> {
+    let proto::agent::AssignedImage { digest, holders } = message;
+    Ok(crate::host::ImageSource {
+        digest: wire::digest(&digest)?,
+        holders: holders.iter().map(holder).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(crate) fn holder(message: &proto::agent::Holder) -> Result<(NodeId, SocketAddr), wire::Invalid> {
+    Ok((NodeId(message.node), wire::socket_address(&message.address)?))
+}

@@ -1,0 +1,24 @@
+//! The worker role: keep assigned tasks running on this node, and report what is seen.
+//!
+//! Enter at [`Agent`]. In reading order: [`step`] (the pure decision for one task), [`task`] (the loop that carries it
+//! out), [`ledger`] (what survives the agent), [`host`] (the effects, real ones in [`real`]), [`report`] (what is said, until
+//! it is heard), [`session`] (with whom), [`uplink`] (how managers are reached).
+//!
+//! **Invariant:** containers do not belong to the agent. Stopping, killing or upgrading it touches none of them, and so
+//! does losing every manager: a task is stopped on its own explicit desired state and on nothing else.
+//!
+//! **Invariant:** an intent is in the ledger before the kernel is touched, and what is on the host is found again by
+//! names made from task ids.
+
+mod agent;
+pub mod host;
+pub mod ledger;
+mod report;
+mod session;
+mod step;
+mod task;
+pub mod real;
+pub mod uplink;
+
+pub use agent::{Agent, Clock, Config, Heart, Opened};
+pub use step::{Container, Effect, Next, Observed, step};

@@ -1,0 +1,188 @@
+//! The real host: containers in shims, layers on disk, a bridge, and images from other nodes.
+//!
+//! ```text
+//! DATA/subnet                this node's part of the cluster's range, for when no manager can be asked
+//! DATA/tasks/ID/record       the ledger
+//! DATA/tasks/ID/ATTEMPT/     one container's directory, which its shim keeps
+//! DATA/images/               the content store
+//! ```
+
+mod containers;
+pub mod content;
+mod disk;
+mod fetch;
+mod plane;
+pub mod streams;
+
+pub use image as image_store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use identity::Connector;
+use model::{Digest, Subnet, TaskId};
+use runtime::ShimBinary;
+
+use crate::host::{Failure, Found, Host, ImageSource};
+use crate::ledger::{Assigned, Record};
+use crate::real::containers::Containers;
+use crate::real::disk::Disk;
+use crate::real::fetch::Fetcher;
+use crate::real::plane::Plane;
+
+/// Where things are on this node.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Survives the machine.
+    pub data: PathBuf,
+    /// Does not: pinned namespaces and sockets.
+    pub run: PathBuf,
+    /// The prefix of every cgroup made here, absolute in the hierarchy.
+    pub cgroup: String,
+    /// The name of the node's bridge.
+    pub bridge: String,
+}
+
+#[derive(Debug)]
+pub struct RealHost {
+    disk: Disk,
+    containers: Containers,
+    plane: Plane,
+    fetcher: Fetcher,
+}
+
+impl RealHost {
+    pub fn new(layout: Layout, images: image::Store, shim: ShimBinary, connector: Connector) -> Self {
+        let disk = Disk::new(layout.data.clone());
+        let fetcher = Fetcher::new(images.clone(), connector);
+        Self {
+            plane: Plane::new(layout.bridge.clone(), layout.run.join("netns")),
+            containers: Containers::new(disk.clone(), layout.cgroup, images, shim),
+            disk,
+            fetcher,
+        }
+    }
+}
+
+/// An error and everything that caused it, in one line.
+pub(crate) fn failure(what: &str, error: &dyn std::error::Error) -> Failure {
+    let mut text = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Failure(text)
+}
+
+/// Runs what blocks on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(failure("a blocking call did not return", &error)),
+    }
+}
+
+impl Host for RealHost {
+    fn records(&self) -> BoxFuture<'_, Result<Vec<Record>, Failure>> {
+        async move {
+            let disk = self.disk.clone();
+            let records = blocking(move || disk.records()).await?;
+            // What was published stays so: the first change replaces the whole table.
+            for record in &records {
+                let ended = record.status.as_ref().is_some_and(|status| status.ended.is_some());
+                if record.remains && !ended {
+                    self.plane.adopt(&record.assigned);
+                }
+            }
+            if let Some(subnet) = self.disk.subnet()? {
+                self.plane.join(subnet).await?;
+            }
+            Ok(records)
+        }
+        .boxed()
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Failure> {
+        self.disk.save(record)
+    }
+
+    fn forget(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.remove(task).await?;
+            self.disk.forget(task)
+        }
+        .boxed()
+    }
+
+    fn join_network(&self, subnet: Subnet) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.disk.keep_subnet(subnet)?;
+            self.plane.join(subnet).await
+        }
+        .boxed()
+    }
+
+    fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found> {
+        self.containers.find(task, attempt).boxed()
+    }
+
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            let source = ImageSource { digest: task.image, holders: task.holders.clone() };
+            let image = async {
+                self.fetcher.fetch(source).await?;
+                self.containers.unpack(task.image).await
+            };
+            // The slowest two parts of a start have nothing to do with one another.
+            let (image, netns) = tokio::join!(image, self.plane.attach(&task));
+            let (image, netns) = (image?, netns?);
+            let published = self.plane.publish();
+            let running = self.containers.run(&task, attempt, image, netns);
+            let (published, running) = tokio::join!(published, running);
+            published.and(running)
+        }
+        .boxed()
+    }
+
+    fn ended(&self, task: TaskId) -> BoxFuture<'_, ()> {
+        self.containers.ended(task).boxed()
+    }
+
+    fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>> {
+        self.containers.stop(task, grace).boxed()
+    }
+
+    fn release(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.containers.end(task).await?;
+            self.plane.detach(task).await
+        }
+        .boxed()
+    }
+
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            self.containers.remove(task).await?;
+            self.plane.detach(task).await
+        }
+        .boxed()
+    }
+
+    fn images(&self) -> BoxFuture<'_, Vec<Digest>> {
+        std::future::ready(self.fetcher.images()).boxed()
+    }
+
+    fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
+        self.fetcher.fetch(source).boxed()
+    }
+
+    fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>> {
+        self.fetcher.discard(image).boxed()
+    }
+}

@@ -1,0 +1,279 @@
+//! Containers through their shims.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use image::Unpacked;
+use model::{Digest, Exit, TaskId, Timestamp};
+use runtime::handle::{self, Observed};
+use runtime::{Launch, Limits, LogPolicy, ShimBinary};
+use tokio::sync::Semaphore;
+
+use crate::host::{Failure, Found};
+use crate::ledger::Assigned;
+use crate::real::disk::Disk;
+use crate::real::{blocking, failure};
+
+/// Containers that are being started at once. A start is mostly system time; more than this only makes each one slower.
+const STARTS: usize = 4;
+
+/// How much longer than its grace period a container may take to be seen ended before it is destroyed.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// How often a shim that is still making its container is looked at. Only an agent that came back in the middle of a
+/// start waits for one.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How many attempts' directories are kept, the current one included, so that `logs` can tell of the one before.
+const ATTEMPTS_KEPT: u32 = 2;
+
+const SIGTERM: i32 = 15;
+
+#[derive(Debug)]
+pub(crate) struct Containers {
+    disk: Disk,
+    cgroup: String,
+    images: image::Store,
+    shim: Arc<ShimBinary>,
+    starts: Semaphore,
+}
+
+impl Containers {
+    pub(crate) fn new(disk: Disk, cgroup: String, images: image::Store, shim: ShimBinary) -> Self {
+        Self { disk, cgroup, images, shim: Arc::new(shim), starts: Semaphore::new(STARTS) }
+    }
+
+    pub(crate) async fn unpack(&self, image: Digest) -> Result<Unpacked, Failure> {
+        let images = self.images.clone();
+        blocking(move || images.unpack(&image).map_err(|error| failure("cannot unpack the image", &error))).await
+    }
+
+    /// Starts an attempt, and returns once its process runs or has run.
+    pub(crate) async fn run(
+        &self,
+        assigned: &Assigned,
+        attempt: u32,
+        image: Unpacked,
+        netns: PathBuf,
+    ) -> Result<(), Failure> {
+        let launch = self.launch(assigned, attempt, image, netns)?;
+        let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
+        let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
+        blocking(move || {
+            for (old, dir) in disk.attempts(id) {
+                if old.saturating_add(ATTEMPTS_KEPT) <= attempt {
+                    handle::destroy(&dir).map_err(|error| failure("cannot remove an old attempt", &error))?;
+                }
+            }
+            let dir = disk.attempt(id, attempt);
+            let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
+            made.map_err(|error| failure(&format!("cannot write {}", dir.display()), &error))?;
+            let observed = handle::spawn(&dir, &shim).map_err(|error| failure("cannot start a shim", &error))?;
+            started(observed)
+        })
+        .await
+    }
+
+    fn launch(&self, assigned: &Assigned, attempt: u32, image: Unpacked, netns: PathBuf) -> Result<Launch, Failure> {
+        let Unpacked { layers, config } = image;
+        let spec = &assigned.spec;
+        let args = runtime::args_of(
+            &config.entrypoint,
+            &config.cmd,
+            spec.entrypoint.as_deref(),
+            spec.command.as_deref(),
+        )
+        .map_err(|error| Failure(error.to_string()))?;
+        let mut env = config.env;
+        env.extend(spec.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        let hostname = assigned.id.to_string();
+        let limits = &spec.resources.limits;
+        Ok(Launch {
+            version: Launch::VERSION,
+            task: assigned.id.to_string(),
+            attempt,
+            files: files(&hostname, &assigned.placement),
+            hostname,
+            layers,
+            args,
+            env,
+            cwd: spec.working_dir.clone().unwrap_or(config.working_dir),
+            user: spec.user.clone().or(config.user),
+            netns: Some(netns),
+            // Not `tasks`: cgroup v1 has a file of that name in every directory.
+            cgroup: format!("{}/containers/{}-{attempt}", self.cgroup, assigned.id),
+            shim_cgroup: Some(format!("{}/shims", self.cgroup)),
+            limits: Limits {
+                cpu_millis: limits.cpu.map(|cpu| cpu.0),
+                memory_bytes: limits.memory.map(|memory| memory.0),
+                pids: limits.pids,
+            },
+            labels: spec.labels.clone(),
+            stop_signal: config.stop_signal.map_or(SIGTERM, i32::from),
+            log: LogPolicy::default(),
+        })
+    }
+
+    fn latest(&self, task: TaskId) -> Option<PathBuf> {
+        self.disk.attempts(task).pop().map(|(_, dir)| dir)
+    }
+
+    pub(crate) async fn find(&self, task: TaskId, attempt: u32) -> Found {
+        let dir = self.disk.attempt(task, attempt);
+        if !dir.exists() {
+            return Found::Nothing;
+        }
+        self.find_in(task, dir).await
+    }
+
+    async fn find_in(&self, task: TaskId, dir: PathBuf) -> Found {
+        loop {
+            let at = dir.clone();
+            let found = blocking(move || look(&at)).await;
+            match found {
+                Ok(Some(found)) => return found,
+                Ok(None) => tokio::time::sleep(LOOK).await,
+                Err(failure) => {
+                    // In doubt it holds: a container that cannot be looked at is taken for running, and looked at again.
+                    tracing::warn!(%task, %failure, "cannot look at a container");
+                    return Found::Running;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn ended(&self, task: TaskId) {
+        let Some(dir) = self.latest(task) else { return };
+        loop {
+            // An error means that there is no shim to tell: the container has ended, or is found dead by the next look.
+            let Ok(stream) = blocking_watch(dir.clone()).await else { return };
+            if stream.readable().await.is_err() {
+                return;
+            }
+            let at = dir.clone();
+            match blocking(move || look(&at)).await {
+                Ok(Some(Found::Running)) | Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
+                Ok(Some(Found::Nothing | Found::Exited { .. })) => return,
+            }
+        }
+    }
+
+    pub(crate) async fn stop(&self, task: TaskId, grace: Duration) -> Result<(), Failure> {
+        let Some(dir) = self.latest(task) else { return Ok(()) };
+        let at = dir.clone();
+        let asked = blocking(move || {
+            let launch = Launch::load(&at).map_err(|error| failure("cannot read how it was launched", &error))?;
+            let signal = launch.map_or(SIGTERM, |launch| launch.stop_signal);
+            handle::request_stop(&at, signal, grace)
+                .map_err(|error| failure("the shim was not reached", &error))
+        })
+        .await;
+        if let Err(failure) = &asked {
+            // It may have ended meanwhile; if not, the wait below runs out.
+            tracing::debug!(%task, %failure, "could not ask a container to stop");
+        }
+        let wait = if asked.is_ok() { grace + MARGIN } else { Duration::ZERO };
+        let ended = tokio::time::timeout(wait, self.ended(task)).await;
+        if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running) {
+            return Ok(());
+        }
+        blocking(move || end(&dir)).await
+    }
+
+    /// Makes sure that nothing of a task runs; what it wrote stays.
+    pub(crate) async fn end(&self, task: TaskId) -> Result<(), Failure> {
+        match self.latest(task) {
+            Some(dir) => blocking(move || end(&dir)).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn remove(&self, task: TaskId) -> Result<(), Failure> {
+        let attempts = self.disk.attempts(task);
+        blocking(move || {
+            for (_, dir) in attempts {
+                handle::destroy(&dir).map_err(|error| failure("cannot remove the container", &error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn started(observed: Observed) -> Result<(), Failure> {
+    match observed {
+        Observed::Running(running) => {
+            for warning in &running.warnings {
+                tracing::warn!(pid = running.pid, "{warning}");
+            }
+            Ok(())
+        }
+        Observed::Exited(exited) if exited.exit == Exit::NotStarted => {
+            Err(Failure(exited.reason.unwrap_or_else(|| "the container did not start".to_owned())))
+        }
+        // It ran, however briefly.
+        Observed::Exited(_) => Ok(()),
+        Observed::NotStarted | Observed::Starting | Observed::Vanished => {
+            Err(Failure("the shim ended before the container ran".to_owned()))
+        }
+    }
+}
+
+/// What is there; `None` while a shim is still making its container.
+fn look(dir: &Path) -> Result<Option<Found>, Failure> {
+    let inspected = handle::inspect(dir).map_err(|error| failure("cannot inspect a container", &error))?;
+    Ok(match inspected {
+        Observed::NotStarted => Some(Found::Nothing),
+        Observed::Starting => None,
+        Observed::Running(_) => Some(Found::Running),
+        Observed::Exited(exited) => Some(found(dir, &exited)),
+        Observed::Vanished => {
+            let exited = handle::bury(dir).map_err(|error| failure("cannot clear up after a dead shim", &error))?;
+            Some(found(dir, &exited))
+        }
+    })
+}
+
+fn found(dir: &Path, exited: &handle::Exited) -> Found {
+    Found::Exited { exit: exited.exit, ran: exited.at.since(started_at(dir).unwrap_or(exited.at)) }
+}
+
+/// When the container began to run: its shim wrote the state then and never again.
+fn started_at(dir: &Path) -> Option<Timestamp> {
+    let written: SystemTime = std::fs::metadata(dir.join("state.json")).ok()?.modified().ok()?;
+    let since_epoch = written.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp(u64::try_from(since_epoch.as_millis()).ok()?))
+}
+
+fn end(dir: &Path) -> Result<(), Failure> {
+    match look(dir)? {
+        Some(Found::Exited { .. } | Found::Nothing) => Ok(()),
+        Some(Found::Running) | None => {
+            handle::destroy(dir).map_err(|error| failure("cannot end the container", &error))
+        }
+    }
+}
+
+async fn blocking_watch(dir: PathBuf) -> Result<tokio::net::UnixStream, Failure> {
+    let stream = blocking(move || {
+        let stream = handle::watch(&dir).map_err(|error| failure("no shim", &error))?;
+        stream.set_nonblocking(true).map_err(|error| failure("cannot watch a shim", &error))?;
+        Ok(stream)
+    })
+    .await?;
+    tokio::net::UnixStream::from_std(stream).map_err(|error| failure("cannot watch a shim", &error))
+}
+
+/// The files that every container sees as its own, whatever its image says.
+fn files(hostname: &str, placement: &model::Placement) -> BTreeMap<PathBuf, String> {
+    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\t{hostname}\n", placement.address);
+    // The node's own resolver: there is no name service of the cluster's yet.
+    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    BTreeMap::from([
+        (PathBuf::from("/etc/hosts"), hosts),
+        (PathBuf::from("/etc/hostname"), format!("{hostname}\n")),
+        (PathBuf::from("/etc/resolv.conf"), resolv),
+    ])
+}

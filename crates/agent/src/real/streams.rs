@@ -1,0 +1,230 @@
+//! Streams that a manager asks for: logs out, archives in. The agent dials, so that a node need not be reachable.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use identity::{Connector, Expect};
+use model::TaskId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Streaming};
+use wire::proto::agent::dispatcher_client::DispatcherClient;
+use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, LogLine, Open, OpenLogs, chunk, open};
+
+use crate::agent::Opened;
+use crate::host::Failure;
+use crate::real::disk::Disk;
+use crate::real::failure;
+use crate::uplink::Manager;
+
+/// Metadata that names the stream that is dialled.
+const STREAM: &str = "gantry-stream";
+/// Chunks that wait for the network.
+const CHUNKS: usize = 64;
+/// How often a followed log is looked at for more.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Serves streams until the agent that they come from is gone.
+#[derive(Clone, Debug)]
+pub struct Server {
+    disk: Disk,
+    images: image::Store,
+    connector: Connector,
+}
+
+impl Server {
+    /// `data` is the node's data directory.
+    pub fn new(data: PathBuf, images: image::Store, connector: Connector) -> Self {
+        Self { disk: Disk::new(data), images, connector }
+    }
+
+    pub async fn run(self, mut opens: mpsc::UnboundedReceiver<Opened>) {
+        let server = Arc::new(self);
+        let mut streams = JoinSet::new();
+        loop {
+            tokio::select! {
+                opened = opens.recv() => {
+                    let Some((manager, open)) = opened else { return };
+                    let server = server.clone();
+                    streams.spawn(async move {
+                        if let Err(failure) = server.serve(manager, open).await {
+                            tracing::debug!(%failure, "a stream ended early");
+                        }
+                    });
+                }
+                Some(done) = streams.join_next() => {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "a stream failed");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, manager: Manager, open: Open) -> Result<(), Failure> {
+        let Open { stream, what } = open;
+        let expect = manager.node.map_or(Expect::AnyNode, Expect::Node);
+        let channel = self.connector.connect(manager.address, expect).await;
+        let channel = channel.map_err(|error| failure("cannot dial the manager", &error))?;
+        let (outgoing, chunks) = mpsc::channel(CHUNKS);
+        let mut request = Request::new(ReceiverStream::new(chunks));
+        let id = MetadataValue::try_from(stream).map_err(|error| failure("a malformed stream id", &error))?;
+        request.metadata_mut().insert(STREAM, id);
+        let mut client = DispatcherClient::new(channel);
+        let answered = client.stream(request).await;
+        let incoming = answered.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
+        let sink = Sink(outgoing);
+        let done = match what {
+            Some(open::What::Logs(logs)) => self.logs(logs, incoming, &sink).await,
+            Some(open::What::Import(_)) => self.import(incoming, &sink).await,
+            None => Err(Failure("this version of gantry does not know what to stream".to_owned())),
+        };
+        match done {
+            Ok(()) => sink.send(chunk::Kind::End(true)).await,
+            Err(Failure(why)) => sink.send(chunk::Kind::Failure(why)).await,
+        }
+    }
+
+    async fn logs(&self, open: OpenLogs, mut incoming: Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
+        let OpenLogs { task, follow, since, tail } = open;
+        let task = task.ok_or_else(|| Failure("no task was named".to_owned()))?;
+        let task = TaskId::try_from(task).map_err(|error| failure("malformed", &error))?;
+        let since = (since > 0).then(|| UNIX_EPOCH + Duration::from_millis(since));
+        let tail = tail.map(|tail| usize::try_from(tail).unwrap_or(usize::MAX));
+        tokio::select! {
+            sent = self.send_log(task, follow, since, tail, sink) => sent,
+            // The reader has gone.
+            _ = incoming.message() => Ok(()),
+        }
+    }
+
+    async fn send_log(
+        &self,
+        task: TaskId,
+        follow: bool,
+        since: Option<SystemTime>,
+        tail: Option<usize>,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let mut attempts = self.disk.attempts(task);
+        let Some((mut current, last)) = attempts.pop() else {
+            return Err(Failure(format!("nothing of task {task} is left on this node")));
+        };
+        if tail.is_none() {
+            for (_, dir) in attempts {
+                send_lines(&mut open_log(dir, since, None)?, sink).await?;
+            }
+        }
+        let mut log = open_log(last, since, tail)?;
+        loop {
+            send_lines(&mut log, sink).await?;
+            if !follow {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+            if let Some((attempt, dir)) = self.disk.attempts(task).pop().filter(|(attempt, _)| *attempt != current) {
+                send_lines(&mut log, sink).await?;
+                current = attempt;
+                log = open_log(dir, since, None)?;
+            }
+        }
+    }
+
+    async fn import(&self, mut incoming: Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
+        let (pieces, archive) = mpsc::channel::<Vec<u8>>(8);
+        let (progress, mut told) = tokio::sync::watch::channel(0u64);
+        let images = self.images.clone();
+        let import = tokio::task::spawn_blocking(move || {
+            let archive = Archive { pieces: archive, piece: Vec::new(), at: 0 };
+            images.import(archive, &mut |now: image::Progress| {
+                progress.send_replace(now.done.0);
+            })
+        });
+        let feed = async move {
+            while let Ok(Some(message)) = incoming.message().await {
+                match message.kind {
+                    Some(chunk::Kind::Data(data)) => {
+                        if pieces.send(data).await.is_err() {
+                            return;
+                        }
+                    }
+                    Some(chunk::Kind::End(_)) => return,
+                    Some(chunk::Kind::Line(_) | chunk::Kind::Import(_) | chunk::Kind::Failure(_)) | None => return,
+                }
+            }
+        };
+        let tell = async {
+            while told.changed().await.is_ok() {
+                let read = *told.borrow_and_update();
+                let event = ImportEvent { read, done: None };
+                if sink.send(chunk::Kind::Import(event)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let ((), (), imported) = tokio::join!(feed, tell, import);
+        let imported = imported.map_err(|error| failure("the import failed", &error))?;
+        let imported = imported.map_err(|error| Failure(failure("cannot import the archive", &error).0))?;
+        let done = ImportedImage {
+            digest: imported.digest.to_string(),
+            size: imported.size.0,
+            names: imported.names.iter().map(ToString::to_string).collect(),
+        };
+        sink.send(chunk::Kind::Import(ImportEvent { read: imported.size.0, done: Some(done) })).await
+    }
+}
+
+/// The way to the manager.
+struct Sink(mpsc::Sender<Chunk>);
+
+impl Sink {
+    async fn send(&self, kind: chunk::Kind) -> Result<(), Failure> {
+        let sent = self.0.send(Chunk { kind: Some(kind) }).await;
+        sent.map_err(|_| Failure("the reader has gone".to_owned()))
+    }
+}
+
+fn open_log(dir: PathBuf, since: Option<SystemTime>, tail: Option<usize>) -> Result<runtime::logs::Reader, Failure> {
+    runtime::logs::Reader::open(&dir, since, tail).map_err(|error| failure("cannot read the log", &error))
+}
+
+async fn send_lines(log: &mut runtime::logs::Reader, sink: &Sink) -> Result<(), Failure> {
+    while let Some(line) = log.next() {
+        let line = line.map_err(|error| failure("cannot read the log", &error))?;
+        let at = line.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let line = LogLine {
+            at: u64::try_from(at.as_nanos()).unwrap_or(u64::MAX),
+            stderr: line.stream == runtime::logs::Stream::Stderr,
+            text: line.text,
+        };
+        sink.send(chunk::Kind::Line(line)).await?;
+    }
+    Ok(())
+}
+
+/// The archive as the importing thread reads it. A sender that is gone ends it; whether it was whole, the import tells.
+struct Archive {
+    pieces: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Archive {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => (self.piece, self.at) = (piece, 0),
+            }
+        }
+        let rest = &self.piece[self.at..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+}

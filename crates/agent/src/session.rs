@@ -1,0 +1,117 @@
+//! With whom: finds the manager that leads, keeps one session with it, and shows that this node is alive.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wire::proto::agent::Hello;
+
+use crate::uplink::{Manager, NoSession, Session, Uplink};
+
+/// How often the node shows that it is alive. Managers count a node as down after four that are missed.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A heartbeat that takes longer is taken for missed, so that one slow answer does not hold up the next.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// The wait after all known managers have refused: doubling from the first to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Finds sessions, one after the other.
+pub(crate) struct Seeker<U> {
+    uplink: Arc<U>,
+    managers: BTreeSet<Manager>,
+    /// Whom to ask first: the last leader heard of.
+    favourite: Option<SocketAddr>,
+    wait: Duration,
+}
+
+impl<U: Uplink> Seeker<U> {
+    pub(crate) fn new(uplink: Arc<U>, managers: BTreeSet<Manager>) -> Self {
+        Self { uplink, managers, favourite: None, wait: FIRST_WAIT }
+    }
+
+    pub(crate) fn know(&mut self, managers: BTreeSet<Manager>) {
+        // An empty list is no news: without a manager this node could never be told otherwise.
+        if !managers.is_empty() {
+            self.managers = managers;
+        }
+    }
+
+    /// Asks managers until one opens a session.
+    pub(crate) async fn seek(&mut self, hello: &Hello) -> (Manager, Session) {
+        loop {
+            let mut order: Vec<Manager> = self.managers.iter().copied().collect();
+            order.sort_by_key(|manager| Some(manager.address) != self.favourite);
+            for manager in order {
+                let asked = self.ask(manager, hello).await;
+                if let Some(found) = asked {
+                    self.wait = FIRST_WAIT;
+                    return found;
+                }
+            }
+            tokio::time::sleep(self.wait).await;
+            self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Asks one manager, and whom it names.
+    async fn ask(&mut self, manager: Manager, hello: &Hello) -> Option<(Manager, Session)> {
+        let leader = match self.uplink.open(manager, hello.clone()).await {
+            Ok(session) => return Some((manager, session)),
+            Err(NoSession::NotLeader { leader, .. }) => leader?,
+            Err(error @ NoSession::Unreachable { .. }) => {
+                tracing::debug!(%error, "no session");
+                return None;
+            }
+        };
+        let known = self.managers.iter().copied().find(|known| known.address == leader);
+        let leader = known.unwrap_or(Manager { node: None, address: leader });
+        if leader == manager {
+            return None;
+        }
+        match self.uplink.open(leader, hello.clone()).await {
+            Ok(session) => {
+                self.favourite = Some(leader.address);
+                Some((leader, session))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no session");
+                None
+            }
+        }
+    }
+}
+
+/// Shows that this node is alive, apart from everything else that it does.
+pub(crate) async fn beat<U: Uplink>(
+    uplink: Arc<U>,
+    mut with: watch::Receiver<Option<Manager>>,
+    lost: watch::Sender<u64>,
+) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(manager) = *with.borrow_and_update() else {
+            if with.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        match tokio::time::timeout(PATIENCE, uplink.heartbeat(manager)).await {
+            Ok(Ok(true)) => {}
+            // It is reached and knows of no session: the one that this node believes in has ended.
+            Ok(Ok(false) | Err(NoSession::NotLeader { .. })) => lost.send_modify(|count| *count += 1),
+            Ok(Err(error @ NoSession::Unreachable { .. })) => {
+                tracing::debug!(%error, "missed a heartbeat");
+                lost.send_modify(|count| *count += 1);
+            }
+            Err(_) => {
+                tracing::debug!(address = %manager.address, "a heartbeat was not answered in time");
+                lost.send_modify(|count| *count += 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Exit codes, which scripts go by.
+
+use std::process::ExitCode;
+
+use tonic::Code;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done,
+    Failed,
+    /// What was typed makes no sense. clap's code as well.
+    Usage,
+    /// The change was accepted and is not in effect yet.
+    NotConverged,
+    NotFound,
+    /// Something else changed in the meantime, or what is there stands in the way.
+    Conflict,
+    /// Nobody answered. Whether a change was made may be unknown.
+    Unavailable,
+    /// By Ctrl-C.
+    Interrupted,
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotConverged => 3,
+            Self::NotFound => 4,
+            Self::Conflict => 5,
+            Self::Unavailable => 6,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// Of what a manager answered.
+    pub(crate) fn of(code: Code) -> Self {
+        match code {
+            Code::Ok => Self::Done,
+            Code::InvalidArgument => Self::Usage,
+            Code::NotFound => Self::NotFound,
+            Code::Aborted | Code::AlreadyExists => Self::Conflict,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Self::Unavailable,
+            Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss
+            | Code::Unauthenticated => Self::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,0 +1,35 @@
+//! The user's command: parse, call, render.
+//!
+//! Enter at [`UserCommand`] (what can be typed) and [`run`] (one command from its arguments to its exit code). In
+//! reading order:
+//!
+//! - `verbs`: one file a command. What its arguments are, what it asks of the cluster, what it says.
+//! - `target`: which cluster is meant, and the sockets of its nodes. `cluster`: a call that outlives the manager that it was
+//!   made to. `settle`: the wait for a change to be in effect.
+//! - `render`: replies into text. Data in, a `String` out, without a terminal or a clock.
+//! - `failure` (errors for people), `exit` (their codes), `output` (the only place that prints), `input`, `times`.
+//!
+//! **Invariant:** data goes to stdout, everything about it to stderr.
+//!
+//! **Invariant:** text that came from elsewhere does not reach a terminal with its control characters.
+//!
+//! **Invariant:** a change is sent again only as the same request, which takes effect once.
+//!
+//! This crate knows nothing of how a cluster works: it imports no crate of the daemon's, and it has no state of its own.
+
+mod cluster;
+mod exit;
+mod failure;
+mod input;
+mod output;
+mod progress;
+mod render;
+mod session;
+mod settle;
+mod target;
+mod times;
+mod verbs;
+
+pub use exit::Exit;
+pub use session::{Global, run};
+pub use verbs::UserCommand;

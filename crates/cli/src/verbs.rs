@@ -1,0 +1,107 @@
+//! One file a command.
+
+mod deploy;
+mod image;
+mod import;
+mod inspect;
+mod logs;
+mod node;
+mod ps;
+mod rm;
+mod scale;
+mod services;
+mod stacks;
+mod token;
+mod version;
+
+use std::time::Duration;
+
+use model::{InvalidName, Name, ServiceName};
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+pub(crate) use deploy::{StackNameError, UndeployableError};
+
+/// What a user asks of a cluster.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum UserCommand {
+    Deploy(deploy::Deploy),
+    Rm(rm::Rm),
+    Scale(scale::Scale),
+    Stacks(stacks::Stacks),
+    Services(services::Services),
+    Ps(ps::Ps),
+    Inspect(inspect::Inspect),
+    Logs(logs::Logs),
+    #[command(subcommand)]
+    Node(node::Node),
+    #[command(subcommand)]
+    Image(image::Image),
+    #[command(subcommand)]
+    Token(token::Token),
+    Version(version::Version),
+}
+
+impl UserCommand {
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Deploy(command) => command.run(session).await,
+            Self::Rm(command) => command.run(session).await,
+            Self::Scale(command) => command.run(session).await,
+            Self::Stacks(command) => command.run(session).await,
+            Self::Services(command) => command.run(session).await,
+            Self::Ps(command) => command.run(session).await,
+            Self::Inspect(command) => command.run(session).await,
+            Self::Logs(command) => command.run(session).await,
+            Self::Node(command) => command.run(session).await,
+            Self::Image(command) => command.run(session).await,
+            Self::Token(command) => command.run(session).await,
+            Self::Version(command) => command.run(session).await,
+        }
+    }
+}
+
+/// How a change is waited for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Wait {
+    /// Return once the change is accepted, and not when it is in effect
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// How long the command may take in all
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = patience)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum InvalidPatience {
+    #[error(transparent)]
+    Duration(#[from] model::InvalidQuantity),
+    #[error("it must be longer than no time at all")]
+    Zero,
+    #[error("it is longer than a year")]
+    Absurd,
+}
+
+/// Nobody waits longer, and a deadline in some thousand years overflows.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+fn patience(text: &str) -> Result<Duration, InvalidPatience> {
+    let duration = spec::parse_duration(text)?;
+    if duration.is_zero() {
+        return Err(InvalidPatience::Zero);
+    }
+    if duration > YEAR { Err(InvalidPatience::Absurd) } else { Ok(duration) }
+}
+
+/// What lists can be narrowed to: `STACK` (or a node) or `STACK/SERVICE`.
+fn scope(text: &str) -> Result<String, InvalidName> {
+    if text.contains('/') {
+        text.parse::<ServiceName>().map(|name| name.to_string())
+    } else {
+        text.parse::<Name>().map(|name| name.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

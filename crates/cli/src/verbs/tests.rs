@@ -1,0 +1,116 @@
+//! What can be typed.
+
+use clap::{CommandFactory as _, Parser};
+
+use super::*;
+use crate::Global;
+
+/// As crate `gantry` puts it together.
+#[derive(Debug, Parser)]
+#[command(name = "gantry")]
+struct Gantry {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: UserCommand,
+}
+
+fn parse(line: &str) -> Result<Gantry, clap::Error> {
+    Gantry::try_parse_from(line.split_whitespace())
+}
+
+/// The first line of what is wrong with a command line. All of these exit with 2.
+fn refusal(line: &str) -> String {
+    let error = parse(line).map(|accepted| format!("{accepted:?}")).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{line}");
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_definitions_do_not_contradict_each_other() {
+    Gantry::command().debug_assert();
+}
+
+#[test]
+fn every_command_of_the_contract_is_accepted() {
+    for line in [
+        "gantry deploy -f compose.yaml",
+        "gantry deploy -f a.yaml -f b.yaml hello --detach --timeout 90s",
+        "gantry deploy -f - hello",
+        "gantry rm hello",
+        "gantry scale hello/web=9 hello/db=1",
+        "gantry stacks -o json",
+        "gantry services hello -o wide",
+        "gantry ps",
+        "gantry ps hello/web --all -o yaml",
+        "gantry ps n1",
+        "gantry inspect s1-2-3 -o yaml",
+        "gantry logs hello/web.2 -f --since 10m --tail 100 --timestamps",
+        "gantry node ls -o json",
+        "gantry image import nginx.tar",
+        "gantry image import - nginx:1.22",
+        "gantry image ls",
+        "gantry image rm nginx",
+        "gantry token create --role worker --valid 1h",
+        "gantry version -o json",
+        "gantry ps --context dev",
+        "gantry --context dev ps",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("`{line}` was refused: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_sent() {
+    for line in [
+        "gantry",
+        "gantry deploy",
+        "gantry deploy -f a.yaml Hello",
+        "gantry deploy -f a.yaml --timeout 5",
+        "gantry deploy -f a.yaml --timeout 0s",
+        "gantry deploy -f a.yaml --timeout 99999h",
+        "gantry rm ../hello",
+        "gantry scale",
+        "gantry scale hello/web",
+        "gantry scale web=3",
+        "gantry scale hello/web=-1",
+        "gantry scale hello/web=100001",
+        "gantry scale hello/web=99999999999999999999",
+        "gantry ps Hello",
+        "gantry services a/b/c",
+        "gantry logs hello --tail many",
+        "gantry logs hello --since yesterday",
+        "gantry image import nginx.tar Nginx",
+        "gantry image rm nginx@sha256:00",
+        "gantry token create --role king",
+        "gantry token create",
+        "gantry ps -o xml",
+    ] {
+        let _ = refusal(line);
+    }
+}
+
+#[test]
+fn a_refusal_says_what_is_wrong_with_the_value() {
+    let scale = refusal("gantry scale hello/web=100001");
+    assert!(scale.contains("hello/web=100001") && scale.contains("100000 replicas at most"), "{scale}");
+    let name = refusal("gantry rm Hello");
+    assert!(name.contains("not a DNS label"), "{name}");
+}
+
+#[test]
+fn every_command_has_examples_in_its_help() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        if command.has_subcommands() {
+            command.get_subcommands().for_each(|below| check(below, &path));
+            return;
+        }
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains(path.trim()), "`{path}` has no example of itself: {help}");
+        assert!(command.get_about().is_some(), "`{path}` does not say what it does");
+    }
+    check(&Gantry::command(), "");
+}

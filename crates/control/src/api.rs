@@ -1,0 +1,282 @@
+//! What users ask of the cluster. Every call here runs on the leader: [`crate::forward`] has seen to that.
+
+mod converge;
+mod images;
+mod inspect;
+mod join;
+mod logs;
+mod views;
+
+use std::pin::Pin;
+
+use futures::Stream;
+use model::{Name, ServiceName};
+use state::{Command, Declared, Done, Outcome, Proposal, Rejected, State};
+use store::{Leadership, ProposeError};
+use tonic::{Request, Response, Status, Streaming};
+use wire::proto::api::cluster_server::Cluster;
+use wire::proto::api::{
+    ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
+    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LogsRequest, NodeList, Progress,
+    RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList, TaskList, TokenReply,
+    VersionReply, VersionRequest,
+};
+
+use crate::dispatch::Dispatcher;
+use crate::leader::Parts;
+use crate::streams::Streams;
+
+/// Messages of one answer that wait for a slow client.
+const ANSWERS: usize = 64;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service that users call.
+#[derive(Clone, Debug)]
+pub struct Api {
+    parts: Parts,
+    dispatcher: Dispatcher,
+    streams: Streams,
+}
+
+impl Api {
+    pub(crate) fn new(parts: Parts, dispatcher: Dispatcher, streams: Streams) -> Self {
+        Self { parts, dispatcher, streams }
+    }
+
+    /// The state with every write that was acknowledged before this call.
+    async fn state(&self) -> Result<State, Status> {
+        self.parts.store.linearize().await.map_err(|error| Status::unavailable(error.to_string()))
+    }
+
+    async fn propose(&self, request: &str, commands: Vec<Command>) -> Result<Vec<Outcome>, Status> {
+        let request = if request.is_empty() { None } else { Some(wire::request_id(request).map_err(malformed)?) };
+        let at = self.parts.clock.now(&self.parts.store.state());
+        self.parts.store.propose(Proposal { at, request, commands }).await.map_err(|error| undecided(&error))
+    }
+
+    async fn propose_one(&self, request: &str, command: Command) -> Result<Done, Status> {
+        let mut outcomes = self.propose(request, vec![command]).await?;
+        let outcome = outcomes.pop().ok_or_else(|| Status::internal("a command without an outcome"))?;
+        outcome.map_err(|rejected| refused(&rejected))
+    }
+}
+
+/// A message that is not what it should be.
+fn malformed(error: wire::Invalid) -> Status {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Status::invalid_argument(text)
+}
+
+/// A proposal whose outcome nobody can tell. The same request may be sent again: it takes effect once.
+fn undecided(error: &ProposeError) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// The status codes that clients turn into exit codes.
+fn refused(rejected: &Rejected) -> Status {
+    let text = rejected.to_string();
+    match rejected {
+        Rejected::NoStack(_)
+        | Rejected::NoService(_)
+        | Rejected::NoServiceId(_)
+        | Rejected::NoTask(_)
+        | Rejected::NoNode(_)
+        | Rejected::NoImage(_)
+        | Rejected::NoImageContent(_)
+        | Rejected::NoVersion(..) => Status::not_found(text),
+        Rejected::Changed { .. }
+        | Rejected::Founded
+        | Rejected::NodeNameTaken(_)
+        | Rejected::OutOfSequence(_)
+        | Rejected::AlreadyAssigned(_)
+        | Rejected::ImageInUse { .. }
+        | Rejected::ImageKept(_)
+        | Rejected::HasTasks(_)
+        | Rejected::StillRunning(_) => Status::aborted(text),
+        Rejected::BadToken => Status::permission_denied(text),
+        Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
+        Rejected::NoSubnet
+        | Rejected::Removing(_)
+        | Rejected::NotWanted(_)
+        | Rejected::DoesNotFit { .. } => Status::failed_precondition(text),
+    }
+}
+
+fn name(text: &str) -> Result<Name, Status> {
+    text.parse().map_err(|error: model::InvalidName| Status::invalid_argument(error.to_string()))
+}
+
+fn service_name(text: &str) -> Result<ServiceName, Status> {
+    text.parse().map_err(|error: model::InvalidName| Status::invalid_argument(error.to_string()))
+}
+
+fn change(done: &Done, before: u64, removed: Vec<String>) -> ChangeReply {
+    match done {
+        Done::At(generation) => {
+            ChangeReply { generation: generation.0, changed: generation.0 != before, removed }
+        }
+        Done::Changed | Done::Admitted(_) => ChangeReply { generation: 0, changed: true, removed },
+        Done::Unchanged => ChangeReply { generation: 0, changed: false, removed },
+    }
+}
+
+/// The services with their images' names pinned to what they stand for now.
+fn pin(state: &State, services: Vec<(Name, model::ServiceSpec)>) -> Result<Vec<(Name, Declared)>, Status> {
+    let pinned = services.into_iter().map(|(name, spec)| match state.image_named(&spec.task.image) {
+        Some(image) => Ok((name, Declared { spec, image })),
+        None => Err(Status::not_found(format!(
+            "service `{name}`: the cluster has no image `{}`; bring it in with `gantry image import FILE {}`",
+            spec.task.image, spec.task.image
+        ))),
+    });
+    pinned.collect()
+}
+
+#[tonic::async_trait]
+impl Cluster for Api {
+    type ConvergeStream = Answers<Progress>;
+    type LogsStream = Answers<LogEntry>;
+    type ImportImageStream = Answers<ImportProgress>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
+        let state = self.state().await?;
+        Ok(Response::new(VersionReply {
+            version: self.parts.version.to_owned(),
+            cluster: state.cluster().map(|cluster| cluster.id.to_string()).unwrap_or_default(),
+            leader: state.node(self.parts.node).map(|node| node.name.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<ChangeReply>, Status> {
+        let DeployRequest { request, stack, services, expected } = request.into_inner();
+        let stack = name(&stack)?;
+        let mut specs = Vec::new();
+        for (service, spec) in services {
+            specs.push((name(&service)?, spec.try_into().map_err(malformed)?));
+        }
+        if specs.is_empty() {
+            return Err(Status::invalid_argument(format!(
+                "stack `{stack}` has no services; `gantry rm {stack}` removes a stack"
+            )));
+        }
+        let state = self.state().await?;
+        let declared = pin(&state, specs)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
+        let before = state.stack(&stack);
+        let generation = before.map_or(0, |stack| stack.generation.0);
+        let gone = before.into_iter().flat_map(|row| row.services.keys());
+        let removed = gone.filter(|service| !declared.contains_key(service));
+        let removed = removed.map(|service| format!("{stack}/{service}")).collect();
+        let expected = expected.map(model::LogIndex);
+        let done = self.propose_one(&request, Command::Deploy { stack, services: declared, expected }).await?;
+        Ok(Response::new(change(&done, generation, removed)))
+    }
+
+    async fn remove_stack(&self, request: Request<RemoveStackRequest>) -> Result<Response<ChangeReply>, Status> {
+        let RemoveStackRequest { request, stack } = request.into_inner();
+        let stack = name(&stack)?;
+        let done = self.propose_one(&request, Command::RemoveStack { stack }).await?;
+        Ok(Response::new(change(&done, 0, Vec::new())))
+    }
+
+    async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ChangeReply>, Status> {
+        let ScaleRequest { request, services } = request.into_inner();
+        let mut commands = Vec::new();
+        for to in services {
+            if to.replicas > model::MAX_REPLICAS {
+                let most = model::MAX_REPLICAS;
+                let text = format!("`{}={}`: a service has {most} replicas at most", to.service, to.replicas);
+                return Err(Status::invalid_argument(text));
+            }
+            let service = service_name(&to.service)?;
+            commands.push(Command::Scale { service, replicas: to.replicas, expected: None });
+        }
+        // All or none: one that is misspelt must not leave the others half done.
+        let state = self.state().await?;
+        for command in &commands {
+            if let Command::Scale { service, .. } = command
+                && state.service_named(service).is_none()
+            {
+                return Err(refused(&Rejected::NoService(service.clone())));
+            }
+        }
+        let before = state.applied().0;
+        let mut reply = ChangeReply::default();
+        for outcome in self.propose(&request, commands).await? {
+            let done = outcome.map_err(|rejected| refused(&rejected))?;
+            let one = change(&done, 0, Vec::new());
+            reply.changed |= one.generation > before;
+            reply.generation = reply.generation.max(one.generation);
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn converge(&self, request: Request<ConvergeRequest>) -> Result<Response<Self::ConvergeStream>, Status> {
+        converge::answer(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn list_stacks(&self, request: Request<ListRequest>) -> Result<Response<StackList>, Status> {
+        Ok(Response::new(views::stacks(&self.state().await?, &request.into_inner())))
+    }
+
+    async fn list_services(&self, request: Request<ListRequest>) -> Result<Response<ServiceList>, Status> {
+        views::services(&self.state().await?, &request.into_inner()).map(Response::new)
+    }
+
+    async fn list_tasks(&self, request: Request<ListRequest>) -> Result<Response<TaskList>, Status> {
+        let state = self.state().await?;
+        let now = self.parts.clock.now(&state);
+        views::tasks(&state, &request.into_inner(), now).map(Response::new)
+    }
+
+    async fn list_nodes(&self, _: Request<ListRequest>) -> Result<Response<NodeList>, Status> {
+        let state = self.state().await?;
+        let leader = match *self.parts.store.leadership().borrow() {
+            Leadership::Leader { .. } => Some(self.parts.node),
+            Leadership::Follower { leader } => leader,
+        };
+        Ok(Response::new(views::nodes(&state, leader)))
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let state = self.state().await?;
+        let now = self.parts.clock.now(&state);
+        inspect::answer(&state, &request.into_inner().reference, now).map(Response::new)
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        logs::answer(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn import_image(
+        &self,
+        request: Request<Streaming<ImportChunk>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        images::import(self.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_images(&self, _: Request<ListRequest>) -> Result<Response<ImageList>, Status> {
+        Ok(Response::new(views::images(&self.state().await?)))
+    }
+
+    async fn remove_image(&self, request: Request<RemoveImageRequest>) -> Result<Response<ChangeReply>, Status> {
+        let RemoveImageRequest { request, name } = request.into_inner();
+        let name: Result<model::ImageName, model::InvalidImageName> = name.parse();
+        let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let done = self.propose_one(&request, Command::RemoveImage { name }).await?;
+        Ok(Response::new(change(&done, 0, Vec::new())))
+    }
+
+    async fn create_token(&self, request: Request<CreateTokenRequest>) -> Result<Response<TokenReply>, Status> {
+        join::create_token(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        join::join(self, request.into_inner()).await.map(Response::new)
+    }
+}

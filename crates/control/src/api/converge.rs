@@ -1,0 +1,144 @@
+//! How far services are from what was asked: a view of the state, sent again whenever it changes.
+
+use std::collections::BTreeSet;
+
+use controllers::Object;
+use model::{Desired, Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
+use state::{Service, State};
+use store::Watch;
+use tonic::Status;
+use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
+
+use crate::WallClock;
+use crate::api::{Answers, Api, name, service_name};
+
+/// What is being waited for.
+struct Goal {
+    stacks: BTreeSet<model::Name>,
+    services: BTreeSet<ServiceName>,
+    gone: bool,
+}
+
+struct Follow {
+    watch: Watch,
+    clock: WallClock,
+    goal: Goal,
+    generation: u64,
+    last: Option<Progress>,
+}
+
+pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Progress>, Status> {
+    let ConvergeRequest { targets, gone, generation } = request;
+    let mut goal = Goal { stacks: BTreeSet::new(), services: BTreeSet::new(), gone };
+    for target in &targets {
+        if target.contains('/') {
+            goal.services.insert(service_name(target)?);
+        } else {
+            goal.stacks.insert(name(target)?);
+        }
+    }
+    let clock = api.parts.clock.clone();
+    let watch = api.parts.store.watch();
+    let store = api.parts.store.clone();
+    let follow = Follow { watch, clock, goal, generation, last: None };
+    Ok(Box::pin(futures::stream::unfold((follow, store), |(mut follow, store)| async move {
+        let progress = follow.next(&store).await?;
+        Some((Ok(progress), (follow, store)))
+    })))
+}
+
+impl Follow {
+    /// The next answer that differs from the last one; nothing after the one that says `converged`.
+    async fn next(&mut self, store: &store::Store) -> Option<Progress> {
+        if self.last.as_ref().is_some_and(|last| last.converged) {
+            return None;
+        }
+        loop {
+            let state = store.state();
+            if state.applied().0 >= self.generation {
+                let progress = progress(&state, &self.goal, self.clock.now(&state));
+                if self.last.as_ref() != Some(&progress) {
+                    self.last = Some(progress.clone());
+                    return Some(progress);
+                }
+            }
+            self.watch.next().await;
+        }
+    }
+}
+
+fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
+    let concerned = |(_, service): &(ServiceId, &Service)| {
+        goal.stacks.contains(&service.name.stack) || goal.services.contains(&service.name)
+    };
+    let mut services: Vec<ServiceProgress> = Vec::new();
+    let mut converged = true;
+    for (id, service) in state.services().filter(concerned) {
+        let one = of_service(state, id, service, now);
+        converged &= !service.removing && one.desired == one.ready && one.current == one.desired && one.leaving == 0;
+        services.push(one);
+    }
+    if goal.gone {
+        converged = services.is_empty();
+    }
+    Progress { services, converged }
+}
+
+fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> ServiceProgress {
+    let desired = if service.removing { 0 } else { service.spec.replicas };
+    let mut one = ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
+    let mut waiting = BTreeSet::new();
+    for (task_id, task) in state.tasks_of(id) {
+        count(state, service, task_id, task, &mut one, &mut waiting);
+    }
+    if !service.removing {
+        let plan = controllers::plan(state, Object::Service(id), now);
+        waiting.extend(plan.notes.iter().map(ToString::to_string));
+    }
+    one.waiting = waiting.into_iter().collect();
+    one
+}
+
+fn count(
+    state: &State,
+    service: &Service,
+    id: TaskId,
+    task: &Task,
+    one: &mut ServiceProgress,
+    waiting: &mut BTreeSet<String>,
+) {
+    let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
+    let is_lost = node.is_some_and(|node| matches!(node.liveness, Liveness::Down { .. }));
+    let is_wanted = !service.removing && task.desired == Desired::Running && id.slot <= service.spec.replicas;
+    if let Some(ended) = task.ended() {
+        // A slot whose task did what it was there for is as good as ready.
+        if is_wanted && ended == Ended::Completed && task.version == service.version {
+            (one.ready, one.current) = (one.ready + 1, one.current + 1);
+        }
+        return;
+    }
+    if !task.is_live() {
+        return;
+    }
+    if !is_wanted {
+        one.leaving += u32::from(task.placement.is_some() && !is_lost);
+        if is_lost && let Some(node) = node {
+            let what = "holds a task that is stopped when it returns";
+            waiting.insert(format!("node {} is down and {what}", node.name));
+        }
+        return;
+    }
+    if is_lost {
+        return;
+    }
+    one.running += u32::from(task.is_running());
+    one.ready += u32::from(task.is_ready());
+    one.current += u32::from(task.version == service.version && task.is_ready());
+    if task.placement.is_none() {
+        waiting.insert(scheduler::explain(state, id).to_string());
+    } else if !task.is_running()
+        && let Some(reason) = task.status.as_ref().and_then(|status| status.reason.clone())
+    {
+        waiting.insert(format!("slot {}: {reason}", id.slot));
+    }
+}

@@ -1,0 +1,228 @@
+//! Rows as users see them.
+
+use controllers::Object;
+use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
+use state::{Service, State};
+use tonic::Status;
+use wire::proto::api::{self, ImageList, ListRequest, NodeList, ServiceList, StackList, TaskList};
+
+pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
+    let wanted = state.stacks().filter(|(name, _)| request.filter.is_empty() || name.as_str() == request.filter);
+    let stacks = wanted.map(|(name, stack)| {
+        let services = stack.services.values().filter_map(|id| state.service(*id).map(|service| (*id, service)));
+        let mut view = api::Stack {
+            name: name.to_string(),
+            services: 0,
+            desired: 0,
+            running: 0,
+            generation: stack.generation.0,
+            deployed: stack.deployed.0,
+            status: if stack.removing { "removing" } else { "active" }.to_owned(),
+        };
+        for (id, service) in services {
+            view.services += 1;
+            view.desired += service.spec.replicas;
+            view.running += counts(state, id).0;
+        }
+        view
+    });
+    StackList { stacks: stacks.collect() }
+}
+
+pub(super) fn services(state: &State, request: &ListRequest) -> Result<ServiceList, Status> {
+    let filter = request.filter.as_str();
+    let wanted = |service: &Service| {
+        filter.is_empty() || service.name.stack.as_str() == filter || service.name.to_string() == filter
+    };
+    let found: Vec<_> = state.services().filter(|(_, service)| wanted(service)).collect();
+    if found.is_empty() && !filter.is_empty() && state.stacks().all(|(name, _)| name.as_str() != filter) {
+        return Err(Status::not_found(format!("there is no stack or service `{filter}`")));
+    }
+    let services = found.into_iter().map(|(id, service)| {
+        let (running, ready) = counts(state, id);
+        api::Service {
+            service: service.name.to_string(),
+            mode: "replicated".to_owned(),
+            desired: if service.removing { 0 } else { service.spec.replicas },
+            running,
+            ready,
+            version: service.version.0,
+            image: service.spec.task.image.to_string(),
+            ports: service.spec.task.ports.iter().map(port_spec).collect(),
+            removing: service.removing,
+        }
+    });
+    Ok(ServiceList { services: services.collect() })
+}
+
+fn port_spec(port: &model::PortSpec) -> String {
+    match port.publish {
+        Publish::AnyHostPort => format!("{}/{}", port.target, port.protocol.as_str()),
+        Publish::HostPort(host) => format!("{host}->{}/{}", port.target, port.protocol.as_str()),
+    }
+}
+
+/// How many tasks run, and how many are ready. What is on a node that is down counts as neither.
+fn counts(state: &State, id: model::ServiceId) -> (u32, u32) {
+    let reachable = state.tasks_of(id).filter(|(_, task)| task.is_live() && !is_lost(state, task));
+    reachable.fold((0, 0), |(running, ready), (_, task)| {
+        (running + u32::from(task.is_running()), ready + u32::from(task.is_ready()))
+    })
+}
+
+fn is_lost(state: &State, task: &Task) -> bool {
+    let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
+    node.is_some_and(|node| matches!(node.liveness, Liveness::Down { .. }))
+}
+
+pub(super) fn tasks(state: &State, request: &ListRequest, now: Timestamp) -> Result<TaskList, Status> {
+    let filter = request.filter.as_str();
+    let node = state.node_named(filter).map(|(id, _)| id);
+    let wanted = |id: TaskId, task: &Task| {
+        let Some(service) = state.service(id.service) else { return false };
+        filter.is_empty()
+            || service.name.stack.as_str() == filter
+            || service.name.to_string() == filter
+            || node.is_some() && task.placement.as_ref().map(|placement| placement.node) == node
+    };
+    let exists = filter.is_empty()
+        || node.is_some()
+        || state.stacks().any(|(name, _)| name.as_str() == filter)
+        || state.services().any(|(_, service)| service.name.to_string() == filter);
+    if !exists {
+        return Err(Status::not_found(format!("there is no stack, service or node `{filter}`")));
+    }
+    let tasks = state
+        .tasks()
+        .filter(|(id, task)| wanted(*id, task) && (request.all || task.is_live() && task.ended().is_none()));
+    let mut tasks: Vec<api::Task> = tasks.filter_map(|(id, task)| view(state, id, task, now)).collect();
+    tasks.extend(missing(state, filter, now));
+    tasks.sort_by(|a, b| (&a.service, a.slot, &a.task).cmp(&(&b.service, b.slot, &b.task)));
+    Ok(TaskList { tasks })
+}
+
+/// One task, or nothing when its service is gone.
+pub(super) fn view(state: &State, id: TaskId, task: &Task, now: Timestamp) -> Option<api::Task> {
+    let service = state.service(id.service)?;
+    let placement = task.placement.as_ref();
+    let node = placement.and_then(|placement| state.node(placement.node));
+    let ports = placement.into_iter().flat_map(|placement| &placement.ports).map(|port| api::Port {
+        host: port.host.into(),
+        target: port.target.into(),
+        protocol: port.protocol.as_str().to_owned(),
+    });
+    let image = service.templates.get(&task.version).map(|template| template.task.image.to_string());
+    let status = task.status.as_ref();
+    Some(api::Task {
+        service: service.name.to_string(),
+        slot: id.slot,
+        task: id.to_string(),
+        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
+        desired: task.desired.as_str().to_owned(),
+        phase: task.shown(is_lost(state, task)).as_str().to_owned(),
+        attempt: status.map_or(0, |status| status.attempt),
+        ready: task.is_ready() && !is_lost(state, task),
+        image: image.unwrap_or_default(),
+        address: placement.map(|placement| placement.address.to_string()).unwrap_or_default(),
+        ports: ports.collect(),
+        since: status.map_or_else(|| placement.map_or(task.created, |p| p.at), |status| status.at).0,
+        reason: reason(state, id, task, now),
+        node_address: node.map(|node| node.address.ip().to_string()).unwrap_or_default(),
+    })
+}
+
+fn reason(state: &State, id: TaskId, task: &Task, _: Timestamp) -> String {
+    if task.is_live() && task.placement.is_none() {
+        return scheduler::explain(state, id).to_string();
+    }
+    let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
+    if let Some(node) = node.filter(|_| is_lost(state, task) && task.ended().is_none()) {
+        return format!("node {} is down", node.name);
+    }
+    task.status.as_ref().and_then(|status| status.reason.clone()).unwrap_or_default()
+}
+
+/// Slots that are wanted and have no task now, with the reason.
+fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
+    let mut rows = Vec::new();
+    for (id, service) in state.services().filter(|(_, service)| !service.removing) {
+        let name = service.name.to_string();
+        if !(filter.is_empty() || service.name.stack.as_str() == filter || name == filter) {
+            continue;
+        }
+        for note in controllers::plan(state, Object::Service(id), now).notes {
+            let is_shown =
+                state.tasks_of(id).any(|(task, row)| task.slot == note.slot && row.is_live() && row.ended().is_none());
+            if !is_shown {
+                rows.push(api::Task {
+                    service: name.clone(),
+                    slot: note.slot,
+                    desired: "running".to_owned(),
+                    phase: "waiting".to_owned(),
+                    image: service.spec.task.image.to_string(),
+                    reason: note.to_string(),
+                    ..api::Task::default()
+                });
+            }
+        }
+    }
+    rows
+}
+
+pub(super) fn nodes(state: &State, leader: Option<NodeId>) -> NodeList {
+    NodeList { nodes: state.nodes().map(|(id, node)| node_view(state, id, node, leader)).collect() }
+}
+
+pub(super) fn node_view(state: &State, id: NodeId, node: &model::Node, leader: Option<NodeId>) -> api::Node {
+    let reserved = state.occupancy(id).reserved;
+    api::Node {
+        node: node.name.to_string(),
+        role: match node.role {
+            Role::Manager => "manager",
+            Role::Worker => "worker",
+        }
+        .to_owned(),
+        leader: leader == Some(id),
+        status: match node.liveness {
+            Liveness::Ready => "ready",
+            Liveness::Down { .. } => "down",
+            Liveness::Unknown => "unknown",
+        }
+        .to_owned(),
+        availability: match node.availability {
+            Availability::Active => "active",
+            Availability::Pause => "pause",
+            Availability::Drain => "drain",
+        }
+        .to_owned(),
+        address: node.address.to_string(),
+        version: node.version.clone(),
+        labels: node.labels.clone().into_iter().collect(),
+        capacity: Some(node.capacity.into()),
+        allocated: Some(model::Capacity { cpu: reserved.cpu, memory: reserved.memory }.into()),
+    }
+}
+
+pub(super) fn images(state: &State) -> ImageList {
+    let mut images: Vec<api::Image> = Vec::new();
+    for (digest, image) in state.images() {
+        let holders = image.copies.iter().filter(|(_, since)| since.is_some());
+        let nodes: Vec<String> =
+            holders.filter_map(|(id, _)| state.node(*id).map(|node| node.name.to_string())).collect();
+        let view = |name: String| api::Image {
+            name,
+            digest: digest.to_string(),
+            size: image.size.0,
+            imported: image.imported.0,
+            nodes: nodes.clone(),
+        };
+        let names: Vec<String> =
+            state.tags().filter(|(_, tagged)| *tagged == digest).map(|(name, _)| name.to_string()).collect();
+        if names.is_empty() {
+            images.push(view(String::new()));
+        }
+        images.extend(names.into_iter().map(view));
+    }
+    images.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
+    ImageList { images }
+}

@@ -1,0 +1,136 @@
+//! Calls of users that reach a manager which does not lead: passed on to the one that does, as they are.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use identity::{Connector, Expect};
+use model::NodeId;
+use store::{Leadership, Store};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::{Layer, Service, ServiceExt as _};
+
+/// Marks a call that was passed on already, so that two managers that each take the other for the leader do not send it
+/// round in circles.
+const PASSED_ON: &str = "gantry-passed-on";
+
+/// How long a call waits for a leader: an election takes less than a second, and the caller would only try again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The API of users: what is passed on. Agents are redirected instead, and Raft's calls are meant for this manager.
+const API: &str = "/gantry.api.v1.Cluster/";
+
+/// The layer in front of a manager's services.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    node: NodeId,
+    store: Store,
+    connector: Connector,
+    // A std mutex: it is held for one map operation and never across an await.
+    channels: Mutex<BTreeMap<NodeId, Channel>>,
+}
+
+/// A service behind [`Forward`].
+#[derive(Clone, Debug)]
+pub struct Forwarding<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl Forward {
+    pub fn new(node: NodeId, store: Store, connector: Connector) -> Self {
+        Self { shared: Arc::new(Shared { node, store, connector, channels: Mutex::default() }) }
+    }
+}
+
+impl<S> Layer<S> for Forward {
+    type Service = Forwarding<S>;
+
+    fn layer(&self, inner: S) -> Forwarding<S> {
+        Forwarding { inner, shared: self.shared.clone() }
+    }
+}
+
+impl<S> Service<Request<Body>> for Forwarding<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The clone stays for the next call; the service that said it is ready takes this one.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        if !request.uri().path().starts_with(API) {
+            return Box::pin(inner.call(request));
+        }
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            match shared.leader().await {
+                Some(leader) if leader == shared.node => inner.call(request).await,
+                Some(leader) => Ok(shared.pass_on(leader, request).await),
+                None => Ok(Status::unavailable("the managers have no leader now; try again").into_http()),
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn leader(&self) -> Option<NodeId> {
+        let mut leadership = self.store.leadership();
+        let known = leadership.wait_for(|now| leader(self.node, now).is_some());
+        let known = tokio::time::timeout(PATIENCE, known).await.ok()?.ok()?;
+        leader(self.node, &known)
+    }
+
+    async fn pass_on(&self, leader: NodeId, mut request: Request<Body>) -> Response<Body> {
+        if request.headers().contains_key(PASSED_ON) {
+            return Status::unavailable("the leader is changing; try again").into_http();
+        }
+        request.headers_mut().insert(PASSED_ON, http::HeaderValue::from_static("1"));
+        let Some(mut channel) = self.channel(leader) else {
+            return Status::unavailable(format!("the leader, {leader}, is not known here yet; try again")).into_http();
+        };
+        let answered = match channel.ready().await {
+            Ok(ready) => ready.call(request).await,
+            Err(error) => Err(error),
+        };
+        answered.unwrap_or_else(|error| {
+            self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
+            Status::unavailable(format!("the leader, {leader}, cannot be reached: {error}")).into_http()
+        })
+    }
+
+    fn channel(&self, leader: NodeId) -> Option<Channel> {
+        let address = self.store.state().node(leader)?.address;
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let connect = || self.connector.connect_lazily(address, Expect::Node(leader));
+        Some(channels.entry(leader).or_insert_with(connect).clone())
+    }
+}
+
+fn leader(own: NodeId, leadership: &Leadership) -> Option<NodeId> {
+    match leadership {
+        Leadership::Leader { .. } => Some(own),
+        Leadership::Follower { leader } => *leader,
+    }
+}

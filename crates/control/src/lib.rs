@@ -1,0 +1,25 @@
+//! The manager role: the API that users call, the leader's loops, and the dispatcher that agents talk to.
+//!
+//! Enter at [`Control`]. Its parts in reading order: `reconcile` (the only loop that runs planners), [`dispatch`]
+//! (assignments out, reports in, who is alive), [`api`] (what users ask), [`forward`] (calls that reach a manager which does
+//! not lead), [`peers`] (Raft between managers), `voters` (which of them vote).
+//!
+//! **Invariant:** nothing that matters lives only here. A new leader comes to the same decisions from `State` alone;
+//! liveness deadlines are the one exception, and it starts those afresh.
+//!
+//! **Invariant:** this crate never imports `agent`. They meet in `proto/agent.proto`.
+
+pub mod api;
+pub mod clock;
+pub mod dispatch;
+pub mod forward;
+mod leader;
+mod members;
+pub mod peers;
+mod reconcile;
+mod streams;
+mod voters;
+
+pub use clock::WallClock;
+pub use leader::{Control, Parts};
+pub use members::Members;

@@ -1,0 +1,179 @@
+//! What users ask for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{
+    Bytes, Constraint, Digest, ImageName, Limits, MilliCpu, Name, NodeId, PortSpec, Protocol, Publish,
+    RequestId, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec,
+};
+use state::{Command, Proposal};
+use tokio::time::{Instant, sleep};
+
+use crate::check::Check;
+use crate::client::PATIENCE;
+use crate::client::belief::{Belief, Op, Services};
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::net::{Net, Port, USERS};
+use crate::trace::Trace;
+use crate::world::World;
+
+/// The images that there are from the beginning.
+const IMAGES: [&str; 3] = ["alpha:latest", "beta:latest", "gamma:latest"];
+
+const SERVICES: [&str; 3] = ["api", "batch", "web"];
+
+/// A change that makes sense as far as the user knows.
+pub(super) fn choose(dice: &Dice, belief: &Belief) -> Op {
+    let Some(services) = belief.guess() else { return Op::Deploy(self::services(dice)) };
+    let names: Vec<Name> = services.keys().cloned().collect();
+    match dice.below(100) {
+        0..12 => Op::Remove,
+        12..55 => Op::Deploy(changed(dice, services)),
+        _ => Op::Scale { service: dice.pick(&names), replicas: replicas(dice) },
+    }
+}
+
+/// Some services, at least one.
+pub(super) fn services(dice: &Dice) -> Services {
+    let first = dice.pick(&SERVICES);
+    let names = SERVICES.into_iter().filter(|name| *name == first || dice.chance(30));
+    names.map(|name| (name.parse().expect("that is a DNS label"), spec(dice))).collect()
+}
+
+fn changed(dice: &Dice, before: &Services) -> Services {
+    if dice.chance(30) {
+        return services(dice);
+    }
+    let mut after = before.clone();
+    for spec in after.values_mut() {
+        match dice.below(4) {
+            0 => spec.task.image = image(dice),
+            1 => drop(spec.task.environment.insert("VERSION".to_owned(), dice.below(1000).to_string())),
+            2 => spec.replicas = replicas(dice),
+            _ => {}
+        }
+    }
+    after
+}
+
+fn replicas(dice: &Dice) -> u32 {
+    dice.pick(&[0, 1, 1, 2, 2, 3, 4, 6])
+}
+
+fn image(dice: &Dice) -> ImageName {
+    dice.pick(&IMAGES).parse().expect("that is an image's name")
+}
+
+fn spec(dice: &Dice) -> ServiceSpec {
+    let publish = dice.pick(&[None, None, Some(Publish::AnyHostPort), Some(Publish::HostPort(8080))]);
+    let port = publish.map(|publish| PortSpec { target: 80, protocol: Protocol::Tcp, publish });
+    let condition = dice.pick(&[
+        RestartCondition::Always,
+        RestartCondition::Always,
+        RestartCondition::OnFailure,
+        RestartCondition::Never,
+    ]);
+    let restart = RestartPolicy {
+        condition,
+        delay: dice.pick(&[None, None, Some(Duration::from_secs(1))]),
+        max_attempts: dice.pick(&[None, None, None, Some(2)]),
+        window: RestartPolicy::WINDOW,
+    };
+    let constraints: Vec<Constraint> = if dice.chance(15) {
+        vec!["node.labels.zone == z1".parse().expect("that is a constraint")]
+    } else {
+        Vec::new()
+    };
+    let reservations =
+        Reservations { cpu: MilliCpu(dice.pick(&[0, 100, 400])), memory: Bytes(dice.pick(&[0, 64 << 20])) };
+    ServiceSpec {
+        replicas: replicas(dice),
+        labels: BTreeMap::new(),
+        task: TaskSpec {
+            image: image(dice),
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            working_dir: None,
+            user: None,
+            ports: port.into_iter().collect(),
+            resources: Resources { reservations, limits: Limits::default() },
+            restart,
+            constraints,
+        },
+    }
+}
+
+/// Whoever brings images in.
+#[derive(Debug)]
+pub(crate) struct Importer {
+    net: Net,
+    world: Arc<World>,
+    check: Check,
+    trace: Trace,
+    dice: Dice,
+    nodes: Vec<NodeId>,
+    managers: Vec<NodeId>,
+}
+
+impl Importer {
+    pub(crate) fn new(seed: u64, cluster: &Cluster) -> Self {
+        Self {
+            net: cluster.net.clone(),
+            world: cluster.world.clone(),
+            check: cluster.check.clone(),
+            trace: cluster.trace.clone(),
+            dice: Dice::new(seed, "importer"),
+            nodes: cluster.nodes(),
+            managers: cluster.managers(),
+        }
+    }
+
+    /// Makes every name that services use stand for something.
+    pub(crate) async fn begin(&self) {
+        for name in IMAGES {
+            self.import(name).await;
+        }
+    }
+
+    /// Gives names new content now and then, until `until`.
+    pub(crate) async fn run(self, until: Instant) {
+        while Instant::now() < until && !self.trace.is_broken() {
+            sleep(self.dice.millis(4_000, 20_000)).await;
+            self.import(self.dice.pick(&IMAGES)).await;
+        }
+    }
+
+    /// Puts new content on some node and tells the cluster of it, as the API does at the end of an import.
+    async fn import(&self, name: &str) {
+        let mut digest = [0; 32];
+        digest[..16].copy_from_slice(&self.dice.id().to_be_bytes());
+        let (image, holder) = (Digest(digest), self.dice.pick(&self.nodes));
+        self.world.import(holder, image);
+        self.trace.line(format_args!("{name} is imported into {holder} as {}", image.short()));
+        let request = RequestId(self.dice.id());
+        let name: ImageName = name.parse().expect("that is an image's name");
+        while !self.trace.is_broken() {
+            let put = Command::PutImage { name: name.clone(), image, size: Bytes(1 << 20), holder };
+            let asked = self.net.ask(USERS, self.dice.pick(&self.managers), PATIENCE, move |port: Port| {
+                Box::pin(async move {
+                    let at = port.store.state().time();
+                    let proposal = Proposal { at, request: Some(request), commands: vec![put] };
+                    port.store.propose(proposal).await
+                })
+            });
+            match asked.await {
+                Ok(Ok(_)) => {
+                    self.trace.count("image imported");
+                    self.check.acknowledged(request, &format!("the import of {name}"));
+                    return;
+                }
+                Ok(Err(_)) | Err(_) => sleep(self.dice.millis(50, 300)).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The agent's host, simulated: what an agent does to its machine, and what it finds there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::host::{Failure, Found, Host, ImageSource};
+use agent::ledger::{Assigned, Record};
+use futures::future::BoxFuture;
+use model::{Digest, Exit, NodeId, Subnet, TaskId};
+
+use crate::world::World;
+
+/// One machine, as its agent holds it.
+#[derive(Clone)]
+pub(crate) struct SimHost {
+    world: Arc<World>,
+    node: NodeId,
+}
+
+impl fmt::Debug for SimHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimHost({})", self.node)
+    }
+}
+
+impl SimHost {
+    pub(crate) fn new(world: Arc<World>, node: NodeId) -> Self {
+        Self { world, node }
+    }
+
+    async fn copy_image(&self, source: &ImageSource) -> Result<(), Failure> {
+        let Self { world, node } = self;
+        if world.has_image(*node, source.digest) {
+            return Ok(());
+        }
+        tokio::time::sleep(world.dice.millis(5, 400)).await;
+        let from = source
+            .holders
+            .iter()
+            .map(|(holder, _)| *holder)
+            .find(|holder| world.net.is_open(*node, *holder) && world.has_image(*holder, source.digest));
+        match from {
+            Some(_) => {
+                world.import(*node, source.digest);
+                world.trace.line(format_args!("{node} copied image {}", source.digest.short()));
+                Ok(())
+            }
+            None => Err(Failure(format!("nobody can be reached that has image {}", source.digest.short()))),
+        }
+    }
+
+    /// Ends a container that runs, however long it takes, also when whoever asked for it is gone.
+    async fn end(&self, task: TaskId, grace: Duration) {
+        let Self { world, node } = self;
+        let Some(run) = world.about_to_stop(*node, task) else { return };
+        let farewell = world.farewell(*node, task);
+        let exit = if farewell > grace { Exit::Signal { signal: 9, oom: false } } else { Exit::Code(0) };
+        let (signalled, node) = (world.clone(), *node);
+        world.later(async move {
+            tokio::time::sleep(farewell.min(grace)).await;
+            signalled.ends(node, task, run, exit);
+        });
+        self.until_ended(task).await;
+    }
+
+    async fn until_ended(&self, task: TaskId) {
+        if let Some(mut ended) = self.world.end_of(self.node, task) {
+            // An error means that the container is no longer there at all.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+}
+
+impl Host for SimHost {
+    fn records(&self) -> BoxFuture<'_, Result<Vec<Record>, Failure>> {
+        Box::pin(async move {
+            let written = self.world.records(self.node);
+            let read = written.iter().map(|bytes| Record::decode(bytes));
+            read.collect::<Result<_, _>>()
+                .map_err(|error| Failure(format!("the ledger cannot be read: {error}")))
+        })
+    }
+
+    fn save(&self, record: &Record) -> Result<(), Failure> {
+        self.world.lock().machine(self.node).ledger.insert(record.assigned.id, record.encode());
+        Ok(())
+    }
+
+    fn forget(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            self.end(task, Duration::from_secs(10)).await;
+            self.world.remove(self.node, task);
+            self.world.lock().machine(self.node).ledger.remove(&task);
+            Ok(())
+        })
+    }
+
+    fn join_network(&self, subnet: Subnet) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let known = *self.world.lock().machine(self.node).subnet.get_or_insert(subnet);
+            if known != subnet {
+                self.world.trace.broken(format_args!("{} has {known} and is told {subnet}", self.node));
+            }
+            Ok(())
+        })
+    }
+
+    fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found> {
+        Box::pin(async move { self.world.find(self.node, task, attempt) })
+    }
+
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let dice = &self.world.dice;
+            self.world.thawed(self.node).await;
+            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await?;
+            tokio::time::sleep(dice.millis(3, 350)).await;
+            self.world.launch(self.node, &task, attempt)?;
+            // An agent that dies before it hears of the start finds the container later.
+            tokio::time::sleep(dice.millis(0, 5)).await;
+            Ok(())
+        })
+    }
+
+    fn ended(&self, task: TaskId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.until_ended(task).await;
+            self.world.thawed(self.node).await;
+        })
+    }
+
+    fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            self.end(task, grace).await;
+            Ok(())
+        })
+    }
+
+    fn release(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            tokio::time::sleep(self.world.dice.millis(0, 3)).await;
+            self.world.release(self.node, task);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            tokio::time::sleep(self.world.dice.millis(0, 3)).await;
+            self.world.remove(self.node, task);
+            Ok(())
+        })
+    }
+
+    fn images(&self) -> BoxFuture<'_, Vec<Digest>> {
+        Box::pin(async move { self.world.lock().machine(self.node).images.iter().copied().collect() })
+    }
+
+    fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            self.copy_image(&source).await
+        })
+    }
+
+    fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.discard(self.node, image);
+            Ok(())
+        })
+    }
+}

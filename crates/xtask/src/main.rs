@@ -1,0 +1,111 @@
+//! `cargo xtask …`: what is done to the project rather than with it.
+//!
+//! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
+//!
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`bench`], [`simulate`], [`images`]: one module a command;
+//! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what runs
+//!   on it;
+//! - [`inventory`]: what there is of gantry on this machine, to compare before and after. [`procs`]: its processes;
+//! - [`command`] (other programs), [`wait`] (predicates, deadlines, Ctrl-C), [`packages`], [`project`], [`http`], [`chance`],
+//!   [`output`].
+
+mod bench;
+mod chance;
+mod checks;
+mod cluster;
+mod command;
+mod demo;
+mod http;
+mod images;
+mod inventory;
+mod output;
+mod packages;
+mod procs;
+mod project;
+mod simulate;
+mod soak;
+mod wait;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "Work on gantry: checks, demo, soaks, benches, images"
+)]
+struct Xtask {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run all that CI runs, and say how long each part took
+    Test {
+        /// Leave out the kill rounds and scale cycles on a real cluster
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Show gantry at work on this machine: three nodes, a web server, a lost node, a lost leader
+    Demo {
+        /// Leave the cluster up, and say how to use it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Kill daemons while something writes, scale up and down, and look for what was lost or left behind
+    Soak(soak::Options),
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Run simulated clusters
+    Simulate(simulate::Options),
+    /// Make images from Debian's packages, for machines that reach no registry
+    Images {
+        /// Which; all if none is named
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Make them again if they are there
+        #[arg(long)]
+        fresh: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// A three-node cluster: from a command to running containers, from a fault to its repair, and memory
+    Cluster(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let Xtask { task } = Xtask::parse();
+    match run(task) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whatever failed then failed for that.
+        Err(_) if wait::is_interrupted() => {
+            output::complain("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            output::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Test { fast } => checks::run(fast),
+        Task::Demo { keep } => demo::run(keep),
+        Task::Soak(options) => soak::run(&options),
+        Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
+        Task::Images { names, fresh } => images::run(&names, fresh),
+    }
+}

@@ -1,0 +1,61 @@
+//! Where the project is, and its program.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::command::Call;
+
+/// The workspace's root. Cargo says where it runs us from; several clones may share one target directory.
+pub(crate) fn root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = PathBuf::from(manifest);
+    manifest.ancestors().nth(2).map_or_else(|| manifest.clone(), Path::to_owned)
+}
+
+/// The very cargo that runs us, in the workspace.
+pub(crate) fn cargo() -> Call {
+    Call::of(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).dir(&root())
+}
+
+/// Builds gantry and says where it is. Cargo's progress is shown.
+pub(crate) fn build() -> Result<PathBuf> {
+    cargo().args(["build", "--package", "gantry"]).show()?;
+    // Nothing is left to be done by now, so nothing is lost by not showing it.
+    let messages = cargo().args(["build", "--package", "gantry", "--message-format", "json"]).read()?;
+    executable(&messages, "gantry").context("cargo built gantry and does not say where")
+}
+
+/// The program of that name in cargo's messages, one JSON document a line.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    built
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"model"},"executable":null}"#,
+            "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"gantry"},"executable":"/t/debug/gantry"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executable(messages, "gantry"), Some(PathBuf::from("/t/debug/gantry")));
+        assert_eq!(executable(messages, "model"), None);
+    }
+
+    #[test]
+    fn the_root_is_where_the_workspace_is() {
+        assert!(root().join("crates/xtask/Cargo.toml").is_file());
+    }
+}
