@@ -145,6 +145,7 @@ mod tests {
             service: name.to_owned(),
             desired: 2,
             ready,
+            current: ready,
             ..ServiceProgress::default()
         };
         let mut printed = BTreeMap::new();

@@ -23,7 +23,7 @@ pub fn daemon_main(data: &Path) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .with_env_filter(filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")))
+        .with_env_filter(filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn")))
         .init();
     match daemon::run(data) {
         Ok(()) => ExitCode::SUCCESS,

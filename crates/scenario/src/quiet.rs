@@ -21,6 +21,8 @@ const CONVERGENCE: Duration = Duration::from_secs(240);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The nodes that hold each image, at least.
 const COPIES: usize = 2;
+/// How long a message and the write that it leads to may still be under way: many times the slowest disk and link.
+const SETTLING: Duration = Duration::from_secs(5);
 /// How often it is looked at.
 const GLANCE: Duration = Duration::from_millis(250);
 
@@ -39,6 +41,8 @@ pub(crate) async fn demand(cluster: &Cluster, beliefs: &[Belief]) {
         sleep(GLANCE).await;
     }
     cluster.trace.line("converged");
+    // What was on its way at that instant (a report, its commit, a follower's word) arrives.
+    sleep(SETTLING).await;
     let before = cluster.reach();
     sleep(SILENCE).await;
     let after = cluster.reach();

