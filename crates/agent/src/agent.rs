@@ -233,7 +233,11 @@ impl<H: Host, U: Uplink> Agent<H, U> {
     async fn whole(&mut self, whole: Whole) -> Result<(), Refused> {
         let Whole { cluster: _, generation, subnet, tasks, unknown, images, managers } = whole;
         if generation < self.generation {
-            tracing::warn!(generation, known = self.generation, "an older assignment than the last one is refused");
+            tracing::warn!(
+                generation,
+                known = self.generation,
+                "an older assignment than the last one is refused"
+            );
             return Err(Refused);
         }
         let managers = managers.iter().filter_map(|holder| ledger::holder(holder).ok());
@@ -307,7 +311,8 @@ impl<H: Host, U: Uplink> Agent<H, U> {
     fn employ(&mut self, record: Record) {
         let (sender, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
         self.tasks.insert(record.assigned.id, sender);
-        let worker = Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
+        let worker =
+            Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
         self.workers.spawn(worker.run());
     }
 
@@ -342,10 +347,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         });
     }
 
-    async fn fetched(
-        &mut self,
-        fetched: Result<(ImageSource, Result<(), Failure>), tokio::task::JoinError>,
-    ) {
+    async fn fetched(&mut self, fetched: Result<(ImageSource, Result<(), Failure>), tokio::task::JoinError>) {
         let Ok((source, fetched)) = fetched else { return };
         match (fetched, self.fetching.get(&source.digest).cloned()) {
             (Ok(()), _) => {

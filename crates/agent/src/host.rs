@@ -22,7 +22,10 @@ pub enum Found {
     /// Nothing was ever started for it, or it has been removed.
     Nothing,
     Running,
-    Exited { exit: Exit, ran: Duration },
+    Exited {
+        exit: Exit,
+        ran: Duration,
+    },
 }
 
 /// An image and the nodes that hold it, by the addresses of their daemons.

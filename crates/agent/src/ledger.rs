@@ -61,11 +61,17 @@ impl Record {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, wire::Invalid> {
-        let message = RecordMessage::decode(bytes).map_err(|cause| wire::Invalid::new("Record", "", cause))?;
+        let message =
+            RecordMessage::decode(bytes).map_err(|cause| wire::Invalid::new("Record", "", cause))?;
         let RecordMessage { assigned, observed, failures, remains } = message;
         let assigned = assigned.ok_or_else(|| wire::Invalid::new("Record", "assigned", "missing"))?;
         let observed = observed.map(<(TaskId, TaskStatus)>::try_from).transpose()?;
-        Ok(Self { assigned: assigned.try_into()?, status: observed.map(|(_, status)| status), failures, remains })
+        Ok(Self {
+            assigned: assigned.try_into()?,
+            status: observed.map(|(_, status)| status),
+            failures,
+            remains,
+        })
     }
 }
 
@@ -82,7 +88,10 @@ impl From<&Assigned> for proto::agent::AssignedTask {
                 digest: image.to_string(),
                 holders: holders
                     .iter()
-                    .map(|(node, address)| proto::agent::Holder { node: node.0, address: address.to_string() })
+                    .map(|(node, address)| proto::agent::Holder {
+                        node: node.0,
+                        address: address.to_string(),
+                    })
                     .collect(),
             }),
         }

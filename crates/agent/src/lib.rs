@@ -13,11 +13,11 @@
 mod agent;
 pub mod host;
 pub mod ledger;
+pub mod real;
 mod report;
 mod session;
 mod step;
 mod task;
-pub mod real;
 pub mod uplink;
 
 pub use agent::{Agent, Clock, Config, Heart, Opened};

@@ -55,7 +55,8 @@ impl Reports {
         self.last_number += 1;
         self.in_flight = Some(self.last_number);
         let tasks = std::mem::take(&mut self.waiting);
-        let tasks = tasks.into_iter().filter_map(|id| self.latest.get(&id).map(|status| (id, status.clone()).into()));
+        let tasks =
+            tasks.into_iter().filter_map(|id| self.latest.get(&id).map(|status| (id, status.clone()).into()));
         let tasks = tasks.collect();
         let images = std::mem::take(&mut self.images_wait)
             .then(|| HeldImages { digests: self.images.iter().map(Digest::to_string).collect() });

@@ -32,9 +32,14 @@ pub enum Container {
     None,
     Running,
     /// It ended and that has not been taken note of.
-    Exited { exit: Exit, ran: Duration },
+    Exited {
+        exit: Exit,
+        ran: Duration,
+    },
     /// It ended, and the next attempt is due after a wait that began at `noted`.
-    Resting { noted: Timestamp },
+    Resting {
+        noted: Timestamp,
+    },
 }
 
 /// One thing to do to the host. Each can be done again after it was cut short.
@@ -57,7 +62,9 @@ pub enum Effect {
 pub enum Next {
     Do(Effect),
     /// Nothing before `until`, unless something changes.
-    Wait { until: Timestamp },
+    Wait {
+        until: Timestamp,
+    },
     /// Nothing, until something changes.
     Hold(Why),
 }
@@ -77,11 +84,19 @@ pub fn step(desired: Desired, policy: &RestartPolicy, observed: &Observed, now: 
         (None, Desired::Stopped | Desired::Removed, Container::Running) => Next::Do(Effect::Stop),
         (None, Desired::Stopped | Desired::Removed, _) => Next::Do(Effect::End(Ended::Stopped)),
         (None, Desired::Running, Container::Running) => Next::Hold(Why::Runs),
-        (None, Desired::Running, Container::Exited { exit, ran }) => Next::Do(after(policy, observed, exit, ran)),
-        (None, Desired::Running, Container::None) => Next::Do(Effect::Start { attempt: observed.attempt + 1 }),
+        (None, Desired::Running, Container::Exited { exit, ran }) => {
+            Next::Do(after(policy, observed, exit, ran))
+        }
+        (None, Desired::Running, Container::None) => {
+            Next::Do(Effect::Start { attempt: observed.attempt + 1 })
+        }
         (None, Desired::Running, Container::Resting { noted }) => {
             let until = noted.plus(delay(policy, observed.failures));
-            if until > now { Next::Wait { until } } else { Next::Do(Effect::Start { attempt: observed.attempt + 1 }) }
+            if until > now {
+                Next::Wait { until }
+            } else {
+                Next::Do(Effect::Start { attempt: observed.attempt + 1 })
+            }
         }
     }
 }
@@ -187,7 +202,11 @@ mod tests {
             (policy(Always, Some(0)), 1, end(Ended::GaveUp)),
             (policy(Always, Some(1)), 1, rest(1)),
         ] {
-            assert_eq!(step(Desired::Running, &policy, &observed(exited(code, 1)), NOW), next, "{policy:?} {code}");
+            assert_eq!(
+                step(Desired::Running, &policy, &observed(exited(code, 1)), NOW),
+                next,
+                "{policy:?} {code}"
+            );
         }
         let twice = Observed { attempt: 2, ..observed(exited(1, 1)) };
         assert_eq!(step(Desired::Running, &policy(Always, Some(1)), &twice, NOW), end(Ended::GaveUp));
@@ -214,7 +233,10 @@ mod tests {
             let policy = RestartPolicy { delay: Some(Duration::from_secs(first)), ..ALWAYS };
             delay(&policy, failures).as_secs()
         };
-        assert_eq!([seconds(1, 0), seconds(1, 1), seconds(1, 2), seconds(1, 3), seconds(1, 40)], [0, 1, 2, 4, 30]);
+        assert_eq!(
+            [seconds(1, 0), seconds(1, 1), seconds(1, 2), seconds(1, 3), seconds(1, 40)],
+            [0, 1, 2, 4, 30]
+        );
         assert_eq!(seconds(120, 5), 120, "a wait that the user chose is not shortened");
         let resting = Observed { failures: 1, ..observed(Container::Resting { noted: NOW }) };
         let until = NOW.plus(FIRST_DELAY);

@@ -48,7 +48,7 @@ pub(crate) fn length(of: Duration) -> String {
         0 => format!("{} ms", of.as_millis()),
         1..60 if of.subsec_millis() < 10 => format!("{seconds} s"),
         1..60 => format!("{:.2} s", of.as_secs_f64()),
-        60..3600 if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        60..3600 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600.. => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }

@@ -17,9 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
-    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LogsRequest, NodeList, Progress,
-    RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList, TaskList, TokenReply,
-    VersionReply, VersionRequest,
+    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LogsRequest, NodeList,
+    Progress, RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList, TaskList,
+    TokenReply, VersionReply, VersionRequest,
 };
 
 use crate::dispatch::Dispatcher;
@@ -50,7 +50,8 @@ impl Api {
     }
 
     async fn propose(&self, request: &str, commands: Vec<Command>) -> Result<Vec<Outcome>, Status> {
-        let request = if request.is_empty() { None } else { Some(wire::request_id(request).map_err(malformed)?) };
+        let request =
+            if request.is_empty() { None } else { Some(wire::request_id(request).map_err(malformed)?) };
         let at = self.parts.clock.now(&self.parts.store.state());
         self.parts.store.propose(Proposal { at, request, commands }).await.map_err(|error| undecided(&error))
     }
@@ -101,10 +102,9 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::StillRunning(_) => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),
         Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
-        Rejected::NoSubnet
-        | Rejected::Removing(_)
-        | Rejected::NotWanted(_)
-        | Rejected::DoesNotFit { .. } => Status::failed_precondition(text),
+        Rejected::NoSubnet | Rejected::Removing(_) | Rejected::NotWanted(_) | Rejected::DoesNotFit { .. } => {
+            Status::failed_precondition(text)
+        }
     }
 }
 
@@ -173,11 +173,15 @@ impl Cluster for Api {
         let removed = gone.filter(|service| !declared.contains_key(service));
         let removed = removed.map(|service| format!("{stack}/{service}")).collect();
         let expected = expected.map(model::LogIndex);
-        let done = self.propose_one(&request, Command::Deploy { stack, services: declared, expected }).await?;
+        let done =
+            self.propose_one(&request, Command::Deploy { stack, services: declared, expected }).await?;
         Ok(Response::new(change(&done, generation, removed)))
     }
 
-    async fn remove_stack(&self, request: Request<RemoveStackRequest>) -> Result<Response<ChangeReply>, Status> {
+    async fn remove_stack(
+        &self,
+        request: Request<RemoveStackRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
         let RemoveStackRequest { request, stack } = request.into_inner();
         let stack = name(&stack)?;
         let done = self.propose_one(&request, Command::RemoveStack { stack }).await?;
@@ -216,7 +220,10 @@ impl Cluster for Api {
         Ok(Response::new(reply))
     }
 
-    async fn converge(&self, request: Request<ConvergeRequest>) -> Result<Response<Self::ConvergeStream>, Status> {
+    async fn converge(
+        &self,
+        request: Request<ConvergeRequest>,
+    ) -> Result<Response<Self::ConvergeStream>, Status> {
         converge::answer(self, request.into_inner()).map(Response::new)
     }
 
@@ -264,7 +271,10 @@ impl Cluster for Api {
         Ok(Response::new(views::images(&self.state().await?)))
     }
 
-    async fn remove_image(&self, request: Request<RemoveImageRequest>) -> Result<Response<ChangeReply>, Status> {
+    async fn remove_image(
+        &self,
+        request: Request<RemoveImageRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
         let RemoveImageRequest { request, name } = request.into_inner();
         let name: Result<model::ImageName, model::InvalidImageName> = name.parse();
         let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -272,7 +282,10 @@ impl Cluster for Api {
         Ok(Response::new(change(&done, 0, Vec::new())))
     }
 
-    async fn create_token(&self, request: Request<CreateTokenRequest>) -> Result<Response<TokenReply>, Status> {
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<TokenReply>, Status> {
         join::create_token(self, request.into_inner()).await.map(Response::new)
     }
 

@@ -102,7 +102,11 @@ impl Dispatcher {
         self.ask(anyone, |nodes| Message::Connected { nodes }).await.unwrap_or_default()
     }
 
-    async fn ask<T>(&self, node: NodeId, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, NoSession> {
+    async fn ask<T>(
+        &self,
+        node: NodeId,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, NoSession> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(message(reply)).await.map_err(|_| NoSession(node))?;
         answer.await.map_err(|_| NoSession(node))

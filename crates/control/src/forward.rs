@@ -108,7 +108,8 @@ impl Shared {
         }
         request.headers_mut().insert(PASSED_ON, http::HeaderValue::from_static("1"));
         let Some(mut channel) = self.channel(leader) else {
-            return Status::unavailable(format!("the leader, {leader}, is not known here yet; try again")).into_http();
+            return Status::unavailable(format!("the leader, {leader}, is not known here yet; try again"))
+                .into_http();
         };
         let answered = match channel.ready().await {
             Ok(ready) => ready.call(request).await,

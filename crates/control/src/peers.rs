@@ -57,7 +57,8 @@ impl Peers {
     }
 
     fn failed(&self, node: NodeId, purpose: Use, status: Status) -> TransportError {
-        if status.code() == tonic::Code::FailedPrecondition || status.code() == tonic::Code::PermissionDenied {
+        if status.code() == tonic::Code::FailedPrecondition || status.code() == tonic::Code::PermissionDenied
+        {
             return TransportError::Refused { node, reason: status.message().to_owned() };
         }
         // Made anew the next time: the node may have come back under another address.
@@ -150,9 +151,9 @@ impl Grpc {
 fn refused(error: store::HandleError) -> Status {
     match error {
         store::HandleError::Stopped => Status::unavailable(error.to_string()),
-        store::HandleError::Malformed(_) | store::HandleError::Misdirected { .. } | store::HandleError::Cut(_) => {
-            Status::failed_precondition(error.to_string())
-        }
+        store::HandleError::Malformed(_)
+        | store::HandleError::Misdirected { .. }
+        | store::HandleError::Cut(_) => Status::failed_precondition(error.to_string()),
     }
 }
 
@@ -166,7 +167,9 @@ impl Raft for Grpc {
             Kind::Vote => RaftRequest::Vote(request.body),
             Kind::PreVote => RaftRequest::PreVote(request.body),
             Kind::Transfer => RaftRequest::Transfer(request.body),
-            Kind::Unspecified => return Err(Status::failed_precondition("a Raft request of an unknown kind")),
+            Kind::Unspecified => {
+                return Err(Status::failed_precondition("a Raft request of an unknown kind"));
+            }
         };
         let body = self.store.handle(request).await.map_err(refused)?;
         Ok(Response::new(Reply { body }))

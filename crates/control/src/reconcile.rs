@@ -87,7 +87,8 @@ impl Todo {
     }
 
     fn wake(&mut self, now: Timestamp) {
-        let due: Vec<Object> = self.wakes.iter().filter(|(_, at)| **at <= now).map(|(object, _)| *object).collect();
+        let due: Vec<Object> =
+            self.wakes.iter().filter(|(_, at)| **at <= now).map(|(object, _)| *object).collect();
         for object in due {
             self.wakes.remove(&object);
             self.dirty.insert(object);

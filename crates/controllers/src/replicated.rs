@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use model::{Desired, Ended, Liveness, NodeId, RestartCondition, ServiceId, Task, TaskId, TaskVerdict, Timestamp};
+use model::{
+    Desired, Ended, Liveness, NodeId, RestartCondition, ServiceId, Task, TaskId, TaskVerdict, Timestamp,
+};
 use state::{Command, Service, State};
 
 use crate::{Plan, back_off};
@@ -110,7 +112,8 @@ fn slots(state: &State, id: ServiceId) -> BTreeMap<u32, Vec<(TaskId, &Task)>> {
 /// What an agent is done with gets control's last word, so that the slot no longer counts on it.
 fn conclude(slots: &BTreeMap<u32, Vec<(TaskId, &Task)>>, replicas: u32, plan: &mut Plan) {
     let wanted = slots.range(..=replicas);
-    let ended = wanted.flat_map(|(_, tasks)| tasks).filter(|(_, task)| task.is_live() && task.ended().is_some());
+    let ended =
+        wanted.flat_map(|(_, tasks)| tasks).filter(|(_, task)| task.is_live() && task.ended().is_some());
     plan.commands.extend(ended.map(|(id, _)| Command::Conclude { task: *id, verdict: TaskVerdict::Ended }));
 }
 
@@ -140,7 +143,8 @@ fn standing<'a>(state: &State, tasks: &[(TaskId, &'a Task)]) -> Standing<'a> {
     if let Some(holder) = holders.pop() {
         return Standing::Held { holder, surplus: holders.into_iter().map(|(id, _)| id).collect() };
     }
-    let leaving = tasks.iter().filter(live).find(|(_, task)| task.desired != Desired::Running && !on_lost_node(task));
+    let leaving =
+        tasks.iter().filter(live).find(|(_, task)| task.desired != Desired::Running && !on_lost_node(task));
     if let Some((id, _)) = leaving {
         return Standing::Leaving(*id);
     }

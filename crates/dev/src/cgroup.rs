@@ -173,7 +173,9 @@ impl Hierarchies {
                 match fs::read_to_string(dir.join("cgroup.procs")) {
                     Ok(text) => {
                         // 0 is a process of a PID namespace that cannot be seen from here.
-                        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+                        pids.extend(
+                            text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0),
+                        );
                     }
                     Err(error) if is_gone(&error) => {}
                     Err(source) => return Err(CgroupError::Members { path: dir, source }),

@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_child_is_stopped_continued_and_killed() {
-        let child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap().unwrap();
         assert!(process.signal(Signal::STOP).unwrap());
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -189,5 +190,6 @@ mod tests {
         assert!(process.kill(Duration::from_secs(10)).unwrap());
         assert_eq!(process.vitals().unwrap(), Vitals::Gone);
         assert!(!process.kill(Duration::from_secs(10)).unwrap(), "killing again is no error");
+        child.wait().unwrap();
     }
 }

@@ -151,7 +151,7 @@ fn size(wanted: &Wanted) -> Result<(u8, u8), UpError> {
     /// Three managers are the fewest that go on without one of them.
     const USUAL: u8 = 3;
     let nodes = wanted.nodes.unwrap_or_else(|| wanted.managers.unwrap_or(USUAL).max(USUAL));
-    let managers = wanted.managers.unwrap_or(nodes.min(USUAL));
+    let managers = wanted.managers.unwrap_or_else(|| nodes.min(USUAL));
     if managers > nodes {
         return Err(UpError::Managers { managers, nodes });
     }

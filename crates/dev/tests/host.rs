@@ -54,13 +54,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
+    let mut out = io::stdout();
     for (name, fact) in chosen {
         if has("--list") {
-            writeln!(io::stdout(), "{name}: test").unwrap();
+            writeln!(out, "{name}: test").unwrap();
             continue;
         }
         let passed = catch_unwind(*fact).is_ok();
-        writeln!(io::stdout(), "test {name} ... {}", if passed { "ok" } else { "FAILED" }).unwrap();
+        writeln!(out, "test {name} ... {}", if passed { "ok" } else { "FAILED" }).unwrap();
         failed += u8::from(!passed);
     }
     ExitCode::from(failed)

@@ -58,7 +58,9 @@ impl FromStr for Constraint {
             let (key, value) = text.split_once("!=").ok_or_else(malformed)?;
             (key.trim(), Comparison::IsNot, value.trim())
         };
-        let plain = |s: &str, more: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c) || more.contains(c));
+        let plain = |s: &str, more: &str| {
+            s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c) || more.contains(c))
+        };
         if key.is_empty() || value.is_empty() || !plain(key, "/") || !plain(value, ":/ ") {
             return Err(malformed());
         }
@@ -99,7 +101,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_constraint_is_refused() {
-        for bad in ["", "disk=ssd", "==", "node.labels. == x", "node.labels.a == ", "node.role == manager", "a ~= b"] {
+        for bad in
+            ["", "disk=ssd", "==", "node.labels. == x", "node.labels.a == ", "node.role == manager", "a ~= b"]
+        {
             assert!(bad.parse::<Constraint>().is_err(), "{bad:?} was accepted");
         }
     }

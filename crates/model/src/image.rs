@@ -76,7 +76,9 @@ pub enum InvalidImageName {
     Empty,
     #[error("`{0}` is too long for an image name (255 characters at most)")]
     TooLong(String),
-    #[error("`{0}` is not an image name: it looks like nginx, nginx:1.22 or registry.example:5000/team/app:v1")]
+    #[error(
+        "`{0}` is not an image name: it looks like nginx, nginx:1.22 or registry.example:5000/team/app:v1"
+    )]
     Malformed(String),
     #[error("`{0}` names an image by digest, which gantry does not do yet: use a tag")]
     ByDigest(String),
@@ -136,7 +138,10 @@ fn is_repository(repository: &str) -> bool {
 fn is_registry(host: &str) -> bool {
     let (host, port) = host.split_once(':').unwrap_or((host, "443"));
     let label = |l: &str| {
-        !l.is_empty() && l.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') && !l.starts_with('-') && !l.ends_with('-')
+        !l.is_empty()
+            && l.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+            && !l.starts_with('-')
+            && !l.ends_with('-')
     };
     host.split('.').all(label) && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
@@ -191,9 +196,23 @@ mod tests {
 
     #[test]
     fn a_malformed_image_name_is_refused() {
-        for bad in
-            ["", "Nginx", "../x", "a//b", "/a", "a/", "a:", "a:-x", "a..b", "a___b", "a\n", "a b", "-a", "a@sha256:00", "x:y:z"]
-        {
+        for bad in [
+            "",
+            "Nginx",
+            "../x",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:-x",
+            "a..b",
+            "a___b",
+            "a\n",
+            "a b",
+            "-a",
+            "a@sha256:00",
+            "x:y:z",
+        ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad:?} was accepted");
         }
     }

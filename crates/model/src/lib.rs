@@ -6,25 +6,28 @@
 //! This crate knows no file format, wire format, clock, disk or network; it has no async code and no hash-ordered
 //! collection, so that whatever is computed from it comes out the same on every machine.
 
-mod name;
-mod quantity;
+mod constraint;
 mod ids;
 mod image;
-mod constraint;
+mod name;
+mod node;
+mod quantity;
 mod service;
 mod task;
-mod node;
 
-pub use constraint::{Constraint, Comparison, InvalidConstraint, Subject};
-pub use ids::{ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId};
+pub use constraint::{Comparison, Constraint, InvalidConstraint, Subject};
+pub use ids::{
+    ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId,
+};
 pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
 pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use service::{
-    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec,
-    TaskSpec, Template,
+    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, Reservations, Resources, RestartCondition,
+    RestartPolicy, ServiceSpec, TaskSpec, Template,
 };
 pub use task::{
-    Desired, Ended, Exit, ObservedOrder, Phase, Placement, PublishedPort, Shown, Task, TaskStatus, TaskVerdict,
+    Desired, Ended, Exit, ObservedOrder, Phase, Placement, PublishedPort, Shown, Task, TaskStatus,
+    TaskVerdict,
 };

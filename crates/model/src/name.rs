@@ -62,7 +62,9 @@ impl FromStr for ServiceName {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let Some((stack, service)) = text.split_once('/') else {
-            return Err(InvalidName::NotAService(text.chars().take(80).flat_map(char::escape_debug).collect()));
+            return Err(InvalidName::NotAService(
+                text.chars().take(80).flat_map(char::escape_debug).collect(),
+            ));
         };
         Ok(Self { stack: stack.parse()?, service: service.parse()? })
     }

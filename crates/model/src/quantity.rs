@@ -98,7 +98,8 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        const UNITS: [(u64, &str); 4] =
+            [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         for (size, unit) in UNITS {
             if self.0 >= size {
                 let tenths = u128::from(self.0) * 10 / u128::from(size);
@@ -133,7 +134,9 @@ mod tests {
 
     #[test]
     fn cpus_are_thousandths_and_never_understated() {
-        for (text, milli) in [("1", 1000), ("0.5", 500), (".25", 250), ("0.0001", 1), ("2.", 2000), ("1.5000", 1500)] {
+        for (text, milli) in
+            [("1", 1000), ("0.5", 500), (".25", 250), ("0.0001", 1), ("2.", 2000), ("1.5000", 1500)]
+        {
             assert_eq!(MilliCpu::parse(text), Ok(MilliCpu(milli)), "{text}");
         }
         for bad in ["", ".", "-1", "1e3", "one", "1.2.3", "0x1", "99999999999999999999", "20000"] {
@@ -144,7 +147,8 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_1024() {
-        for (text, bytes) in [("64m", 64 << 20), ("1gb", 1 << 30), ("1.5k", 1536), ("300", 300), ("2KiB", 2048), ("10B", 10)]
+        for (text, bytes) in
+            [("64m", 64 << 20), ("1gb", 1 << 30), ("1.5k", 1536), ("300", 300), ("2KiB", 2048), ("10B", 10)]
         {
             assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
         }

@@ -69,7 +69,8 @@ impl Config {
 
     pub fn load(data: &Path) -> Result<Self, LoadConfigError> {
         let path = data.join(FILE);
-        let text = std::fs::read(&path).map_err(|source| LoadConfigError::Read { path: path.clone(), source })?;
+        let text =
+            std::fs::read(&path).map_err(|source| LoadConfigError::Read { path: path.clone(), source })?;
         serde_json::from_slice(&text).map_err(|source| LoadConfigError::Parse { path, source })
     }
 }

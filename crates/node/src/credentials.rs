@@ -77,7 +77,8 @@ impl Files {
     fn write(&self, name: &str, content: &[u8]) -> Result<(), IdentifyError> {
         let path = self.path(name);
         let dir = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
-        dir.and_then(|()| write_private(&path, content)).map_err(|source| IdentifyError::File { path, source })
+        dir.and_then(|()| write_private(&path, content))
+            .map_err(|source| IdentifyError::File { path, source })
     }
 
     fn read(&self, name: &str) -> Result<Option<String>, IdentifyError> {
@@ -108,7 +109,11 @@ const SAVED: &str = "identity.json";
 
 /// The identity that is there, or the one that the configuration says how to come by. Asks for ever while no manager
 /// answers; a refusal is final.
-pub(crate) async fn identify(data: &Path, config: &Config, now: Timestamp) -> Result<Identified, IdentifyError> {
+pub(crate) async fn identify(
+    data: &Path,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Identified, IdentifyError> {
     let files = Files::new(data);
     if let Some(saved) = files.read(SAVED)? {
         return load(&files, &saved, now);
@@ -124,7 +129,9 @@ pub(crate) async fn identify(data: &Path, config: &Config, now: Timestamp) -> Re
 pub(crate) fn founded(data: &Path) -> Result<(), IdentifyError> {
     let path = Files::new(data).path(AUTHORITY_KEY);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IdentifyError::File { path, source: error }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(IdentifyError::File { path, source: error })
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -135,7 +142,8 @@ fn load(files: &Files, saved: &str, now: Timestamp) -> Result<Identified, Identi
     let cluster = cluster.parse().map_err(|error| files.damaged(SAVED, error))?;
     let key = KeyPair::from_pem(&files.required(KEY)?).map_err(|error| files.damaged(KEY, error))?;
     let authority_pem = files.required(AUTHORITY)?;
-    let authority = CaCertificate::from_pem(&authority_pem).map_err(|error| files.damaged(AUTHORITY, error))?;
+    let authority =
+        CaCertificate::from_pem(&authority_pem).map_err(|error| files.damaged(AUTHORITY, error))?;
     let credentials = Credentials::new(authority, &files.required(CERTIFICATE)?, &key, now)
         .map_err(|error| files.damaged(CERTIFICATE, error))?;
     let founding = match files.read(AUTHORITY_KEY)? {
@@ -169,9 +177,8 @@ fn found(files: &Files, now: Timestamp) -> Result<(), IdentifyError> {
     let node = NodeId(1);
     let authority = Authority::mint(cluster, now).map_err(made)?;
     let key = key(files)?;
-    let certificate = authority
-        .issue(&key.public_key_der(), &Subject::Node(node), NODE_LIFETIME, now)
-        .map_err(made)?;
+    let certificate =
+        authority.issue(&key.public_key_der(), &Subject::Node(node), NODE_LIFETIME, now).map_err(made)?;
     files.write(AUTHORITY_KEY, authority.key_pem().expose().as_bytes())?;
     files.write(AUTHORITY, authority.certificate().pem().as_bytes())?;
     files.write(CERTIFICATE, certificate.as_bytes())?;

@@ -89,9 +89,18 @@ impl Threads {
     fn start() -> Result<Self, DaemonError> {
         let start = |name: &str, workers| {
             let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(workers).thread_name(name).enable_all().build().map_err(DaemonError::Threads)
+            builder
+                .worker_threads(workers)
+                .thread_name(name)
+                .enable_all()
+                .build()
+                .map_err(DaemonError::Threads)
         };
-        Ok(Self { main: start("gantry", WORKERS)?, raft: start("gantry-raft", 1)?, heart: start("gantry-heart", 1)? })
+        Ok(Self {
+            main: start("gantry", WORKERS)?,
+            raft: start("gantry-raft", 1)?,
+            heart: start("gantry-heart", 1)?,
+        })
     }
 }
 
@@ -126,11 +135,18 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         Role::Worker => None,
     };
     let control = manager.clone().map(Control::new);
-    let doors = doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images).await?;
+    let doors =
+        doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
+            .await?;
     let (opens, opened) = tokio::sync::mpsc::unbounded_channel();
     let (agent, heart) = Agent::new(
         agent_config(&config, node, &told),
-        Arc::new(RealHost::new(layout(data, &config), images.clone(), ShimBinary::seal()?, connector.clone())),
+        Arc::new(RealHost::new(
+            layout(data, &config),
+            images.clone(),
+            ShimBinary::seal()?,
+            connector.clone(),
+        )),
         Arc::new(uplink::grpc::Grpc::new(connector.clone())),
         Clock::new(wall_clock),
         opens,
@@ -172,7 +188,8 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
 
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
@@ -204,7 +221,12 @@ async fn manager(
 }
 
 /// Founds the cluster, or goes on where an earlier attempt was cut short.
-async fn found(data: &Path, config: &Config, parts: &Parts, authority: &identity::Authority) -> Result<(), DaemonError> {
+async fn found(
+    data: &Path,
+    config: &Config,
+    parts: &Parts,
+    authority: &identity::Authority,
+) -> Result<(), DaemonError> {
     let failed = |why: String| DaemonError::Found(why);
     let Start::Found { range, node_prefix } = &config.start else {
         return Err(failed("node.json says to join one".to_owned()));

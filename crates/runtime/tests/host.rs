@@ -3,6 +3,8 @@
 //! This program is its own shim: `ShimBinary::seal` execs it again with `shim DIR`, which is why it has a `main` of its
 //! own. It understands as much of libtest's command line as cargo and nextest use.
 
+#![expect(clippy::unwrap_used, reason = "this is a test, though not in a `#[test]` function")]
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;

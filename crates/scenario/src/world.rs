@@ -252,7 +252,8 @@ impl World {
 
     fn find(&self, node: NodeId, task: TaskId, attempt: u32) -> Found {
         let mut inner = self.lock();
-        let container = inner.machine(node).containers.get(&task).filter(|container| container.attempt == attempt);
+        let container =
+            inner.machine(node).containers.get(&task).filter(|container| container.attempt == attempt);
         match container.map(|container| container.life) {
             None => Found::Nothing,
             Some(Life::Running) => Found::Running,

@@ -87,8 +87,13 @@ struct Rank {
 }
 
 fn rank(id: TaskId, avoided: bool, node: &Node, occupancy: &Occupancy) -> Rank {
-    let share = |part: u64, whole: u64| if whole == 0 { 0 } else { part.saturating_mul(1000) / whole };
+    let share = |part: u64, whole: u64| part.saturating_mul(1000).checked_div(whole).unwrap_or_default();
     let cpu = share(occupancy.reserved.cpu.0, node.capacity.cpu.0);
     let memory = share(occupancy.reserved.memory.0, node.capacity.memory.0);
-    Rank { avoided, of_service: occupancy.of_service(id.service), reserved: cpu.max(memory), tasks: occupancy.tasks }
+    Rank {
+        avoided,
+        of_service: occupancy.of_service(id.service),
+        reserved: cpu.max(memory),
+        tasks: occupancy.tasks,
+    }
 }

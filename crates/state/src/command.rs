@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use model::{
-    Bytes, Capacity, ClusterId, Desired, Digest, Generation, ImageName, Name, NodeId, RequestId, Role, ServiceId, ServiceName,
-    ServiceSpec, SpecVersion, Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
+    Bytes, Capacity, ClusterId, Desired, Digest, Generation, ImageName, Name, NodeId, RequestId, Role,
+    ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
 };
 
 /// One entry of the log: commands that are judged one by one, in order.
@@ -22,40 +22,106 @@ pub struct Proposal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The first command of every cluster.
-    Found { cluster: ClusterId, range: Subnet, node_prefix: u8, authority: Authority },
+    Found {
+        cluster: ClusterId,
+        range: Subnet,
+        node_prefix: u8,
+        authority: Authority,
+    },
     /// Lets whoever has the secret that hashes to `digest` join as `role` until `expires`.
-    PutToken { digest: [u8; 32], role: Role, expires: Timestamp },
+    PutToken {
+        digest: [u8; 32],
+        role: Role,
+        expires: Timestamp,
+    },
     /// Gives a machine its identity and its subnet. `token` is `None` for the founder only.
-    AdmitNode { name: Name, role: Role, address: SocketAddr, token: Option<[u8; 32]> },
+    AdmitNode {
+        name: Name,
+        role: Role,
+        address: SocketAddr,
+        token: Option<[u8; 32]>,
+    },
     /// What a node says of itself when its session opens.
-    DescribeNode { node: NodeId, address: SocketAddr, labels: BTreeMap<String, String>, capacity: Capacity, version: String },
+    DescribeNode {
+        node: NodeId,
+        address: SocketAddr,
+        labels: BTreeMap<String, String>,
+        capacity: Capacity,
+        version: String,
+    },
     /// The dispatcher's word on whether a node is there.
-    SetLiveness { node: NodeId, ready: bool },
+    SetLiveness {
+        node: NodeId,
+        ready: bool,
+    },
 
     /// Makes a stack be exactly these services.
-    Deploy { stack: Name, services: BTreeMap<Name, Declared>, expected: Option<Generation> },
-    RemoveStack { stack: Name },
-    Scale { service: ServiceName, replicas: u32, expected: Option<Generation> },
+    Deploy {
+        stack: Name,
+        services: BTreeMap<Name, Declared>,
+        expected: Option<Generation>,
+    },
+    RemoveStack {
+        stack: Name,
+    },
+    Scale {
+        service: ServiceName,
+        replicas: u32,
+        expected: Option<Generation>,
+    },
     /// Forgets a removed service whose tasks are all gone.
-    DropService { service: ServiceId },
+    DropService {
+        service: ServiceId,
+    },
 
-    CreateTask { task: TaskId, version: SpecVersion, avoid: Option<NodeId> },
-    Assign { task: TaskId, node: NodeId },
-    SetDesired { task: TaskId, desired: Desired },
-    Conclude { task: TaskId, verdict: TaskVerdict },
+    CreateTask {
+        task: TaskId,
+        version: SpecVersion,
+        avoid: Option<NodeId>,
+    },
+    Assign {
+        task: TaskId,
+        node: NodeId,
+    },
+    SetDesired {
+        task: TaskId,
+        desired: Desired,
+    },
+    Conclude {
+        task: TaskId,
+        verdict: TaskVerdict,
+    },
     /// What one agent saw, latest status a task.
-    Report { node: NodeId, statuses: Vec<(TaskId, TaskStatus)> },
+    Report {
+        node: NodeId,
+        statuses: Vec<(TaskId, TaskStatus)>,
+    },
 
     /// Names an image that `holder` has.
-    PutImage { name: ImageName, image: Digest, size: Bytes, holder: NodeId },
+    PutImage {
+        name: ImageName,
+        image: Digest,
+        size: Bytes,
+        holder: NodeId,
+    },
     /// Takes a name away; an image without a name that no service uses is dropped everywhere.
-    RemoveImage { name: ImageName },
+    RemoveImage {
+        name: ImageName,
+    },
     /// Tells a node to hold a copy.
-    KeepCopy { image: Digest, node: NodeId },
+    KeepCopy {
+        image: Digest,
+        node: NodeId,
+    },
     /// All that a node's image store holds.
-    ReportImages { node: NodeId, held: Vec<Digest> },
+    ReportImages {
+        node: NodeId,
+        held: Vec<Digest>,
+    },
     /// Forgets an image that nothing names or uses, once no node holds it.
-    DropImage { image: Digest },
+    DropImage {
+        image: Digest,
+    },
 }
 
 /// A service as it was deployed: the spec, and the content that its image's name stood for.

@@ -46,7 +46,8 @@ fn tasks(state: &State, broken: &mut Vec<String>) {
         match state.service(id.service) {
             None => broken.push(format!("task {id} has no service")),
             Some(service) if id.sequence >= service.next_sequence => {
-                broken.push(format!("task {id} is ahead of its service's sequence {}", service.next_sequence));
+                broken
+                    .push(format!("task {id} is ahead of its service's sequence {}", service.next_sequence));
             }
             Some(service) if !service.templates.contains_key(&task.version) => {
                 broken.push(format!("task {id} is made from {}, which is not kept", task.version));
@@ -60,7 +61,10 @@ fn tasks(state: &State, broken: &mut Vec<String>) {
             match state.node(placement.node) {
                 None => broken.push(format!("task {id} is on {}, which does not exist", placement.node)),
                 Some(node) if !node.subnet.contains(placement.address) => {
-                    broken.push(format!("task {id} has {}, which is not of {}", placement.address, placement.node));
+                    broken.push(format!(
+                        "task {id} has {}, which is not of {}",
+                        placement.address, placement.node
+                    ));
                 }
                 Some(_) => {}
             }
@@ -78,7 +82,10 @@ fn nothing_is_held_twice(state: &State, broken: &mut Vec<String>) {
         }
         for port in &placement.ports {
             if let Some(other) = ports.insert((placement.node, port.protocol, port.host), id) {
-                broken.push(format!("tasks {other} and {id} both have port {} of {}", port.host, placement.node));
+                broken.push(format!(
+                    "tasks {other} and {id} both have port {} of {}",
+                    port.host, placement.node
+                ));
             }
         }
     }
@@ -99,8 +106,11 @@ fn names(state: &State, broken: &mut Vec<String>) {
     for (stack, row) in state.stacks() {
         for (name, id) in &row.services {
             match state.service(*id) {
-                Some(service) if service.name.stack == *stack && service.name.service == *name && !service.removing => {}
-                _ => broken.push(format!("stack {stack} names {name} as {id}, which is another service or none")),
+                Some(service)
+                    if service.name.stack == *stack && service.name.service == *name && !service.removing => {
+                }
+                _ => broken
+                    .push(format!("stack {stack} names {name} as {id}, which is another service or none")),
             }
         }
     }

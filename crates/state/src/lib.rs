@@ -10,12 +10,12 @@
 //! **Invariant:** nothing here reads a clock, draws a number, or iterates in hash order. The proposer puts time and ids
 //! into the command.
 
-pub mod command;
-mod tables;
-mod occupancy;
 mod apply;
-mod retention;
+pub mod command;
 pub mod invariants;
+mod occupancy;
+mod retention;
+mod tables;
 
 pub use apply::{Applied, Change};
 pub use command::{Command, Declared, Done, Outcome, Proposal, Rejected};

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
-use model::{Bytes, Capacity, MilliCpu, Node, Placement, PortSpec, Protocol, Publish, PublishedPort, Reservations, ServiceId};
+use model::{
+    Bytes, Capacity, MilliCpu, Node, Placement, PortSpec, Protocol, Publish, PublishedPort, Reservations,
+    ServiceId,
+};
 
 use crate::command::Lacking;
 
@@ -90,7 +93,11 @@ impl Occupancy {
     }
 
     /// A node port for each wanted one, and where the search for the next free one goes on.
-    pub(crate) fn choose_ports(&self, wanted: &[PortSpec], start: u16) -> Result<(Vec<PublishedPort>, u16), Lacking> {
+    pub(crate) fn choose_ports(
+        &self,
+        wanted: &[PortSpec],
+        start: u16,
+    ) -> Result<(Vec<PublishedPort>, u16), Lacking> {
         let mut taken = self.ports.clone();
         let mut next = start;
         let mut chosen = Vec::with_capacity(wanted.len());
@@ -117,5 +124,7 @@ impl Occupancy {
 
 fn free_port(taken: &OrdSet<(Protocol, u16)>, protocol: Protocol, start: u16) -> Option<u16> {
     let start = if GIVEN_PORTS.contains(&start) { start } else { *GIVEN_PORTS.start() };
-    (start..=*GIVEN_PORTS.end()).chain(*GIVEN_PORTS.start()..start).find(|host| !taken.contains(&(protocol, *host)))
+    (start..=*GIVEN_PORTS.end())
+        .chain(*GIVEN_PORTS.start()..start)
+        .find(|host| !taken.contains(&(protocol, *host)))
 }

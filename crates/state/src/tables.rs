@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    Capacity, ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role, ServiceId, ServiceName,
-    ServiceSpec, SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
+    Capacity, ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role,
+    ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
 };
 
 use crate::command::{Authority, Outcome};
@@ -98,7 +98,12 @@ pub struct Recorded {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Row {
     /// Counters and clocks; first of all rows.
-    Head { applied: LogIndex, time: Timestamp, last_node: u64, last_service: u64 },
+    Head {
+        applied: LogIndex,
+        time: Timestamp,
+        last_node: u64,
+        last_service: u64,
+    },
     Cluster(Arc<Cluster>),
     Token([u8; 32], Token),
     Node(NodeId, Arc<NodeRow>),

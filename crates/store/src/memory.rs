@@ -224,7 +224,9 @@ mod tests {
     #[tokio::test]
     async fn a_deleted_range_ends_before_its_upper_bound() {
         let engine = MemoryEngine::new();
-        ["a", "b", "c", "d"].map(|key| put(&engine, key));
+        for key in ["a", "b", "c", "d"] {
+            put(&engine, key);
+        }
         let mut batch = Batch::new();
         batch.delete_range("b", "d");
         batch.delete_range("z", "a");

@@ -1,5 +1,7 @@
 //! RocksDB on a real disk: what it holds when it is opened again, and what it says when it cannot be.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not in `#[test]` functions")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,7 +122,9 @@ async fn a_second_process_on_the_same_directory_is_told_so() {
 async fn a_torn_record_at_the_end_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let engine = RocksEngine::open(dir.path()).unwrap();
-    let _ = ["a", "b", "c"].map(|key| put(&engine, key));
+    for key in ["a", "b", "c"] {
+        put(&engine, key);
+    }
     drop(engine);
     let wal = newest_wal(dir.path());
     let torn = fs::metadata(&wal).unwrap().len() - 3;
@@ -132,7 +136,9 @@ async fn a_torn_record_at_the_end_is_cut() {
 async fn damage_before_the_end_refuses_to_open() {
     let dir = tempfile::tempdir().unwrap();
     let engine = RocksEngine::open(dir.path()).unwrap();
-    let _ = ["a", "b", "c"].map(|key| put(&engine, key));
+    for key in ["a", "b", "c"] {
+        put(&engine, key);
+    }
     drop(engine);
     let wal = newest_wal(dir.path());
     let mut bytes = fs::read(&wal).unwrap();
@@ -146,7 +152,9 @@ async fn damage_before_the_end_refuses_to_open() {
 async fn a_range_is_deleted_up_to_its_upper_bound_and_scans_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let engine = RocksEngine::open(dir.path()).unwrap();
-    let _ = ["a", "b", "c", "d"].map(|key| put(&engine, key));
+    for key in ["a", "b", "c", "d"] {
+        put(&engine, key);
+    }
     let mut batch = Batch::new();
     batch.delete_range("b", "d");
     batch.delete_range("z", "a");

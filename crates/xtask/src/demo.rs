@@ -210,7 +210,7 @@ fn spread(tasks: &[Task]) -> String {
 }
 
 fn explain(gantry: &Path) {
-    let dir = gantry.parent().unwrap_or(Path::new("."));
+    let dir = gantry.parent().unwrap_or_else(|| Path::new("."));
     say(format_args!("\n  export PATH={}:$PATH GANTRY_CONTEXT={NAME}", dir.display()));
     say("  gantry ps                            what runs where, and at which address");
     say("  gantry scale hello/web=30            more of it");

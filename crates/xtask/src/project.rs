@@ -22,9 +22,11 @@ pub(crate) fn cargo() -> Call {
 
 /// Builds gantry and says where it is. Cargo's progress is shown.
 pub(crate) fn build() -> Result<PathBuf> {
-    cargo().args(["build", "--package", "gantry"]).show()?;
+    // The whole workspace, as the tests are built: a part of it would have other features of what is shared, and be
+    // built a second time.
+    cargo().args(["build", "--workspace"]).show()?;
     // Nothing is left to be done by now, so nothing is lost by not showing it.
-    let messages = cargo().args(["build", "--package", "gantry", "--message-format", "json"]).read()?;
+    let messages = cargo().args(["build", "--workspace", "--message-format", "json"]).read()?;
     executable(&messages, "gantry").context("cargo built gantry and does not say where")
 }
 
@@ -34,7 +36,7 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     built
         .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .last()
+        .next_back()
 }
 
 #[cfg(test)]

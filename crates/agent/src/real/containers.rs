@@ -47,7 +47,8 @@ impl Containers {
 
     pub(crate) async fn unpack(&self, image: Digest) -> Result<Unpacked, Failure> {
         let images = self.images.clone();
-        blocking(move || images.unpack(&image).map_err(|error| failure("cannot unpack the image", &error))).await
+        blocking(move || images.unpack(&image).map_err(|error| failure("cannot unpack the image", &error)))
+            .await
     }
 
     /// Starts an attempt, and returns once its process runs or has run.
@@ -70,13 +71,20 @@ impl Containers {
             let dir = disk.attempt(id, attempt);
             let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
             made.map_err(|error| failure(&format!("cannot write {}", dir.display()), &error))?;
-            let observed = handle::spawn(&dir, &shim).map_err(|error| failure("cannot start a shim", &error))?;
+            let observed =
+                handle::spawn(&dir, &shim).map_err(|error| failure("cannot start a shim", &error))?;
             started(observed)
         })
         .await
     }
 
-    fn launch(&self, assigned: &Assigned, attempt: u32, image: Unpacked, netns: PathBuf) -> Result<Launch, Failure> {
+    fn launch(
+        &self,
+        assigned: &Assigned,
+        attempt: u32,
+        image: Unpacked,
+        netns: PathBuf,
+    ) -> Result<Launch, Failure> {
         let Unpacked { layers, config } = image;
         let spec = &assigned.spec;
         let args = runtime::args_of(
@@ -164,7 +172,8 @@ impl Containers {
         let Some(dir) = self.latest(task) else { return Ok(()) };
         let at = dir.clone();
         let asked = blocking(move || {
-            let launch = Launch::load(&at).map_err(|error| failure("cannot read how it was launched", &error))?;
+            let launch =
+                Launch::load(&at).map_err(|error| failure("cannot read how it was launched", &error))?;
             let signal = launch.map_or(SIGTERM, |launch| launch.stop_signal);
             handle::request_stop(&at, signal, grace)
                 .map_err(|error| failure("the shim was not reached", &error))
@@ -230,7 +239,8 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
         Observed::Running(_) => Some(Found::Running),
         Observed::Exited(exited) => Some(found(dir, &exited)),
         Observed::Vanished => {
-            let exited = handle::bury(dir).map_err(|error| failure("cannot clear up after a dead shim", &error))?;
+            let exited =
+                handle::bury(dir).map_err(|error| failure("cannot clear up after a dead shim", &error))?;
             Some(found(dir, &exited))
         }
     })

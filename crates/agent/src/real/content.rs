@@ -40,7 +40,9 @@ impl Content for Service {
             return Err(Status::not_found(format!("this node does not hold image {manifest}")));
         }
         let images = self.images.clone();
-        let blobs = blocking(move || images.blobs(&manifest).map_err(|error| failure("cannot read the image", &error)));
+        let blobs = blocking(move || {
+            images.blobs(&manifest).map_err(|error| failure("cannot read the image", &error))
+        });
         let blobs = blobs.await.map_err(|failure| Status::internal(failure.0))?;
         let blobs = blobs.into_iter().map(|blob| Blob { digest: blob.digest.to_string(), size: blob.size.0 });
         Ok(Response::new(ImageBlobs { blobs: blobs.collect() }))

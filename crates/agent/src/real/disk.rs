@@ -56,14 +56,16 @@ impl Disk {
         };
         let mut records = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| failure(&format!("cannot read {}", tasks.display()), &error))?;
+            let entry =
+                entry.map_err(|error| failure(&format!("cannot read {}", tasks.display()), &error))?;
             let path = entry.path().join(RECORD);
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
                 // Made and not yet written: nothing was started, since the record comes first.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::remove_dir_all(entry.path())
-                        .map_err(|error| failure(&format!("cannot remove {}", entry.path().display()), &error))?;
+                    fs::remove_dir_all(entry.path()).map_err(|error| {
+                        failure(&format!("cannot remove {}", entry.path().display()), &error)
+                    })?;
                     continue;
                 }
                 Err(error) => return Err(failure(&format!("cannot read {}", path.display()), &error)),

@@ -94,7 +94,9 @@ impl Fetcher {
             ingest.finish().map_err(bad)
         });
         let read = async move {
-            while let Some(chunk) = chunks.message().await.map_err(|status| Failure(status.message().to_owned()))? {
+            while let Some(chunk) =
+                chunks.message().await.map_err(|status| Failure(status.message().to_owned()))?
+            {
                 if pieces.send(chunk.data).await.is_err() {
                     // The writer has failed and says why itself.
                     break;
@@ -109,7 +111,9 @@ impl Fetcher {
 
     pub(crate) async fn discard(&self, image: Digest) -> Result<(), Failure> {
         let images = self.images.clone();
-        blocking(move || images.remove(&image).map(drop).map_err(|error| failure("cannot remove the image", &error)))
-            .await
+        blocking(move || {
+            images.remove(&image).map(drop).map_err(|error| failure("cannot remove the image", &error))
+        })
+        .await
     }
 }

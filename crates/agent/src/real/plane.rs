@@ -49,8 +49,11 @@ impl Plane {
     pub(crate) async fn join(&self, subnet: Subnet) -> Result<(), Failure> {
         self.network
             .get_or_try_init(|| async {
-                let bridge =
-                    BridgeSpec { name: self.bridge.clone(), gateway: subnet.gateway(), prefix: subnet.prefix };
+                let bridge = BridgeSpec {
+                    name: self.bridge.clone(),
+                    gateway: subnet.gateway(),
+                    prefix: subnet.prefix,
+                };
                 let network = Network::open(bridge, self.netns.clone()).await;
                 network.map_err(|error| failure("cannot set up the node's network", &error))
             })
@@ -86,7 +89,10 @@ impl Plane {
         if was_member {
             self.publish().await?;
         }
-        network.detach(task).await.map_err(|error| failure("cannot detach the container from the network", &error))
+        network
+            .detach(task)
+            .await
+            .map_err(|error| failure("cannot detach the container from the network", &error))
     }
 
     /// Returns once the ports of all present members answer, and those of no others. Many callers at once share one

@@ -126,7 +126,9 @@ impl Server {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
-            if let Some((attempt, dir)) = self.disk.attempts(task).pop().filter(|(attempt, _)| *attempt != current) {
+            if let Some((attempt, dir)) =
+                self.disk.attempts(task).pop().filter(|(attempt, _)| *attempt != current)
+            {
                 send_lines(&mut log, sink).await?;
                 current = attempt;
                 log = open_log(dir, since, None)?;
@@ -153,7 +155,9 @@ impl Server {
                         }
                     }
                     Some(chunk::Kind::End(_)) => return,
-                    Some(chunk::Kind::Line(_) | chunk::Kind::Import(_) | chunk::Kind::Failure(_)) | None => return,
+                    Some(chunk::Kind::Line(_) | chunk::Kind::Import(_) | chunk::Kind::Failure(_)) | None => {
+                        return;
+                    }
                 }
             }
         };
@@ -188,12 +192,17 @@ impl Sink {
     }
 }
 
-fn open_log(dir: PathBuf, since: Option<SystemTime>, tail: Option<usize>) -> Result<runtime::logs::Reader, Failure> {
+fn open_log(
+    dir: PathBuf,
+    since: Option<SystemTime>,
+    tail: Option<usize>,
+) -> Result<runtime::logs::Reader, Failure> {
     runtime::logs::Reader::open(&dir, since, tail).map_err(|error| failure("cannot read the log", &error))
 }
 
 async fn send_lines(log: &mut runtime::logs::Reader, sink: &Sink) -> Result<(), Failure> {
-    while let Some(line) = log.next() {
+    // By reference: a log that has ended for now goes on at the next call.
+    for line in log.by_ref() {
         let line = line.map_err(|error| failure("cannot read the log", &error))?;
         let at = line.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = LogLine {

@@ -75,7 +75,8 @@ impl Uplink for Grpc {
             let call = client.session(ReceiverStream::new(messages));
             let late = |_| Status::deadline_exceeded("it did not answer in time");
             let answered = tokio::time::timeout(OPEN, call).await.map_err(late).and_then(|answered| answered);
-            let answers = answered.map_err(|status| self.failed(manager, Use::Session, &status))?.into_inner();
+            let answers =
+                answered.map_err(|status| self.failed(manager, Use::Session, &status))?.into_inner();
             // A call that breaks ends the session, for whatever reason it broke.
             let incoming = answers.take_while(|message| std::future::ready(message.is_ok()));
             let incoming = incoming.filter_map(|message| std::future::ready(message.ok()));

@@ -75,7 +75,8 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     let mut converged = true;
     for (id, service) in state.services().filter(concerned) {
         let one = of_service(state, id, service, now);
-        converged &= !service.removing && one.desired == one.ready && one.current == one.desired && one.leaving == 0;
+        converged &=
+            !service.removing && one.desired == one.ready && one.current == one.desired && one.leaving == 0;
         services.push(one);
     }
     if goal.gone {
@@ -86,7 +87,8 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
 
 fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> ServiceProgress {
     let desired = if service.removing { 0 } else { service.spec.replicas };
-    let mut one = ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
+    let mut one =
+        ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
     let mut waiting = BTreeSet::new();
     for (task_id, task) in state.tasks_of(id) {
         count(state, service, task_id, task, &mut one, &mut waiting);

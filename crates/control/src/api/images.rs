@@ -49,7 +49,7 @@ fn image_name(text: &str) -> Result<ImageName, Status> {
 async fn choose_node(api: &Api) -> Result<NodeId, Status> {
     let connected = api.dispatcher.connected().await;
     let own = connected.iter().find(|node| **node == api.parts.node);
-    let node = own.or(connected.first()).copied();
+    let node = own.or_else(|| connected.first()).copied();
     node.ok_or_else(|| Status::unavailable("no node is connected that could take the image; try again"))
 }
 
@@ -140,9 +140,9 @@ async fn second_copy(store: &Store, digest: model::Digest) -> Result<State, Stat
     let mut watch = store.watch();
     let enough = |state: &State| {
         let up = |id: &NodeId| state.node(*id).is_some_and(|node| node.liveness == Liveness::Ready);
-        let held = state.image(digest).map_or(0, |image| {
-            image.copies.iter().filter(|(id, since)| since.is_some() && up(id)).count()
-        });
+        let held = state
+            .image(digest)
+            .map_or(0, |image| image.copies.iter().filter(|(id, since)| since.is_some() && up(id)).count());
         held >= state.nodes().filter(|(id, _)| up(id)).count().clamp(1, 2)
     };
     let wait = async {
@@ -154,7 +154,8 @@ async fn second_copy(store: &Store, digest: model::Digest) -> Result<State, Stat
             watch.next().await;
         }
     };
-    let late = || Status::deadline_exceeded("the image is in the cluster, but no second node has a copy of it yet");
+    let late =
+        || Status::deadline_exceeded("the image is in the cluster, but no second node has a copy of it yet");
     tokio::time::timeout(SECOND_COPY, wait).await.map_err(|_| late())
 }
 

@@ -169,7 +169,8 @@ fn stack(state: &State, reference: &str) -> Option<(&'static str, Value)> {
 fn node(state: &State, reference: &str) -> Option<(&'static str, Value)> {
     let (id, row) = state.node_named(reference)?;
     let view = views::node_view(state, id, row, None);
-    let tasks: Vec<String> = state.tasks_on(id).filter(|(_, task)| task.is_live()).map(|(id, _)| id.to_string()).collect();
+    let tasks: Vec<String> =
+        state.tasks_on(id).filter(|(_, task)| task.is_live()).map(|(id, _)| id.to_string()).collect();
     Some((
         "node",
         json!({

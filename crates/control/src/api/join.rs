@@ -23,7 +23,8 @@ fn role(text: &str) -> Result<Role, Status> {
 
 fn authority(api: &Api) -> Result<Authority, Status> {
     let state = api.parts.store.state();
-    let cluster = state.cluster().ok_or_else(|| Status::unavailable("the cluster is being founded; try again"))?;
+    let cluster =
+        state.cluster().ok_or_else(|| Status::unavailable("the cluster is being founded; try again"))?;
     Authority::from_pem(&cluster.authority.certificate_pem, &cluster.authority.key_pem)
         .map_err(|error| Status::internal(format!("the cluster's authority cannot be read: {error}")))
 }
@@ -43,19 +44,22 @@ pub(super) async fn create_token(api: &Api, request: CreateTokenRequest) -> Resu
 
 pub(super) async fn join(api: &Api, request: JoinRequest) -> Result<JoinReply, Status> {
     let JoinRequest { token, name: node_name, address, public_key } = request;
-    let token: JoinToken = token.parse().map_err(|error: identity::InvalidToken| {
-        Status::invalid_argument(error.to_string())
-    })?;
+    let token: JoinToken =
+        token.parse().map_err(|error: identity::InvalidToken| Status::invalid_argument(error.to_string()))?;
     let node_name = name(&node_name)?;
-    let address = wire::socket_address(&address).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let address =
+        wire::socket_address(&address).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let role = token.role();
     let authority = authority(api)?;
     let state = api.state().await?;
-    let cluster = state.cluster().ok_or_else(|| Status::unavailable("the cluster is being founded; try again"))?.id;
+    let cluster =
+        state.cluster().ok_or_else(|| Status::unavailable("the cluster is being founded; try again"))?.id;
     let admit = Command::AdmitNode { name: node_name, role, address, token: Some(token.hash().0) };
     let node = match api.propose_one("", admit).await? {
         Done::Admitted(node) => node,
-        Done::Unchanged | Done::Changed | Done::At(_) => return Err(Status::internal("admitted without an id")),
+        Done::Unchanged | Done::Changed | Done::At(_) => {
+            return Err(Status::internal("admitted without an id"));
+        }
     };
     let now = api.parts.clock.now(&state);
     let subject = Subject::Node(node);
@@ -70,7 +74,9 @@ pub(super) async fn join(api: &Api, request: JoinRequest) -> Result<JoinReply, S
         role: request_role(role),
         certificate_pem: certificate,
         authority_pem: authority.certificate().pem().to_owned(),
-        managers: managers.map(|(id, row)| Manager { node: id.0, address: row.address.to_string() }).collect(),
+        managers: managers
+            .map(|(id, row)| Manager { node: id.0, address: row.address.to_string() })
+            .collect(),
     })
 }
 

@@ -72,16 +72,25 @@ fn find(state: &State, reference: &str) -> Result<Vec<TaskId>, Status> {
     }
     match (known, tasks.is_empty()) {
         (false, _) => Err(Status::not_found(format!("there is no stack, service or task `{reference}`"))),
-        (true, true) => Err(Status::not_found(format!("`{reference}` has no task that has been on a node yet"))),
+        (true, true) => {
+            Err(Status::not_found(format!("`{reference}` has no task that has been on a node yet")))
+        }
         (true, false) => Ok(tasks),
     }
 }
 
 /// One task's lines. What cannot be had becomes a note among them, so that one lost node does not hide the others.
-async fn open(api: &Api, state: &State, id: TaskId, request: &LogsRequest) -> BoxStream<'static, Result<LogEntry, Status>> {
+async fn open(
+    api: &Api,
+    state: &State,
+    id: TaskId,
+    request: &LogsRequest,
+) -> BoxStream<'static, Result<LogEntry, Status>> {
     let service = state.service(id.service).map(|service| service.name.to_string()).unwrap_or_default();
     let placement = state.task(id).and_then(|task| task.placement.as_ref());
-    let Some(node) = placement.map(|placement| placement.node) else { return futures::stream::empty().boxed() };
+    let Some(node) = placement.map(|placement| placement.node) else {
+        return futures::stream::empty().boxed();
+    };
     let template = LogEntry {
         service,
         slot: id.slot,
@@ -90,18 +99,17 @@ async fn open(api: &Api, state: &State, id: TaskId, request: &LogsRequest) -> Bo
         ..LogEntry::default()
     };
     let expected = api.streams.expect();
-    let what = OpenLogs {
-        task: Some(id.into()),
-        follow: request.follow,
-        since: request.since,
-        tail: request.tail,
-    };
+    let what =
+        OpenLogs { task: Some(id.into()), follow: request.follow, since: request.since, tail: request.tail };
     let open = Open { stream: expected.id.clone(), what: Some(open::What::Logs(what)) };
     let note = |template: LogEntry, note: String| {
         futures::stream::once(std::future::ready(Ok(LogEntry { note, ..template }))).boxed()
     };
     if api.dispatcher.tell(node, open).await.is_err() {
-        let why = format!("node {} is not connected, so what {} wrote there cannot be read", template.node, template.task);
+        let why = format!(
+            "node {} is not connected, so what {} wrote there cannot be read",
+            template.node, template.task
+        );
         return note(template, why);
     }
     match tokio::time::timeout(DIAL, expected.dialled()).await {

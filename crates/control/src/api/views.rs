@@ -7,9 +7,11 @@ use tonic::Status;
 use wire::proto::api::{self, ImageList, ListRequest, NodeList, ServiceList, StackList, TaskList};
 
 pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
-    let wanted = state.stacks().filter(|(name, _)| request.filter.is_empty() || name.as_str() == request.filter);
+    let wanted =
+        state.stacks().filter(|(name, _)| request.filter.is_empty() || name.as_str() == request.filter);
     let stacks = wanted.map(|(name, stack)| {
-        let services = stack.services.values().filter_map(|id| state.service(*id).map(|service| (*id, service)));
+        let services =
+            stack.services.values().filter_map(|id| state.service(*id).map(|service| (*id, service)));
         let mut view = api::Stack {
             name: name.to_string(),
             services: 0,
@@ -151,8 +153,9 @@ fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
             continue;
         }
         for note in controllers::plan(state, Object::Service(id), now).notes {
-            let is_shown =
-                state.tasks_of(id).any(|(task, row)| task.slot == note.slot && row.is_live() && row.ended().is_none());
+            let is_shown = state
+                .tasks_of(id)
+                .any(|(task, row)| task.slot == note.slot && row.is_live() && row.ended().is_none());
             if !is_shown {
                 rows.push(api::Task {
                     service: name.clone(),

@@ -12,9 +12,9 @@ pub fn whole(state: &State, node: NodeId, known: &[TaskId]) -> Whole {
     let tasks = state.tasks_on(node).filter_map(|(id, task)| assigned(state, id, task)).collect();
     let here: BTreeSet<TaskId> = state.tasks_on(node).map(|(id, _)| id).collect();
     let unknown = known.iter().filter(|id| !here.contains(id));
-    let kept = state.images().filter(|(digest, image)| {
-        image.copies.contains_key(&node) && state.image_is_wanted(*digest)
-    });
+    let kept = state
+        .images()
+        .filter(|(digest, image)| image.copies.contains_key(&node) && state.image_is_wanted(*digest));
     Whole {
         cluster: state.cluster().map(|cluster| cluster.id.to_string()).unwrap_or_default(),
         generation: state.applied().0,
@@ -43,7 +43,9 @@ pub fn delta(state: &State, node: NodeId, from: u64, changes: &BTreeSet<Change>)
             Change::Image(digest) => drop(images.insert(*digest)),
             // An image is no longer wanted when the last service that used it goes.
             Change::Service(id) => {
-                images.extend(state.service(*id).into_iter().flat_map(|s| s.templates.values()).map(|t| t.image));
+                images.extend(
+                    state.service(*id).into_iter().flat_map(|s| s.templates.values()).map(|t| t.image),
+                );
             }
             Change::Task(..) | Change::Node(_) | Change::Stack(_) | Change::Cluster => {}
         }

@@ -98,9 +98,13 @@ impl Service for Grpc {
         }
     }
 
-    async fn stream(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::StreamStream>, Status> {
+    async fn stream(
+        &self,
+        request: Request<Streaming<Chunk>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
         calling_node(&request)?;
-        let id = request.metadata().get(STREAM).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        let id =
+            request.metadata().get(STREAM).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
         let dialled = self.streams.dialled(&id, request.into_inner());
         let to_agent = dialled.ok_or_else(|| Status::not_found("nobody waits for this stream any more"))?;
         Ok(Response::new(ReceiverStream::new(to_agent)))

@@ -36,7 +36,8 @@ impl Deadlines {
 
     /// The nodes whose deadline has passed; each is told once.
     pub(super) fn missed(&mut self, now: Instant) -> Vec<NodeId> {
-        let missed: Vec<NodeId> = self.0.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
+        let missed: Vec<NodeId> =
+            self.0.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
         for node in &missed {
             self.0.remove(node);
         }

@@ -54,7 +54,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 /// What the dispatcher waits for.
 #[derive(Debug)]
 enum Work {
-    Opened { node: NodeId, session: SessionId, state: Option<State> },
+    Opened { node: NodeId, session: SessionId, state: Option<Box<State>> },
     Committed { batch: Batch, committed: bool },
     Downed { node: NodeId, committed: bool },
 }
@@ -132,7 +132,9 @@ impl Desk {
     }
 
     fn open(&mut self, node: NodeId, hello: Hello, opened: oneshot::Sender<Session>) {
-        let Ok(known) = hello.known.iter().copied().map(TryInto::try_into).collect::<Result<Vec<TaskId>, _>>() else {
+        let Ok(known) =
+            hello.known.iter().copied().map(TryInto::try_into).collect::<Result<Vec<TaskId>, _>>()
+        else {
             return;
         };
         let Ok(describe) = describe(node, hello) else { return };
@@ -143,7 +145,7 @@ impl Desk {
         let (store, clock) = (self.store.clone(), self.clock.clone());
         self.work.spawn(async move {
             let state = announce(&store, &clock, node, describe).await;
-            Work::Opened { node, session: id, state }
+            Work::Opened { node, session: id, state: state.map(Box::new) }
         });
     }
 
@@ -177,7 +179,7 @@ impl Desk {
         }
     }
 
-    fn opened(&mut self, node: NodeId, session: SessionId, state: Option<State>) {
+    fn opened(&mut self, node: NodeId, session: SessionId, state: Option<Box<State>>) {
         if self.links.get(&node).is_none_or(|link| link.id() != session) {
             return;
         }

@@ -11,7 +11,13 @@ use crate::command::{Authority, Done, Outcome, Rejected};
 use crate::tables::{Cluster, NodeRow, Token};
 
 impl Step<'_> {
-    pub(super) fn found(&mut self, id: ClusterId, range: Subnet, node_prefix: u8, authority: &Authority) -> Outcome {
+    pub(super) fn found(
+        &mut self,
+        id: ClusterId,
+        range: Subnet,
+        node_prefix: u8,
+        authority: &Authority,
+    ) -> Outcome {
         if self.state.cluster.is_some() {
             return Err(Rejected::Founded);
         }
@@ -65,7 +71,10 @@ impl Step<'_> {
             subnet,
             version: String::new(),
         };
-        self.state.nodes.insert(id, Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default() }));
+        self.state.nodes.insert(
+            id,
+            Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default() }),
+        );
         self.changes.insert(Change::Node(id));
         Ok(Done::Admitted(id))
     }

@@ -9,7 +9,13 @@ use crate::apply::{Change, Step};
 use crate::command::{Done, Outcome, Rejected};
 
 impl Step<'_> {
-    pub(super) fn put_image(&mut self, name: &ImageName, digest: Digest, size: Bytes, holder: NodeId) -> Outcome {
+    pub(super) fn put_image(
+        &mut self,
+        name: &ImageName,
+        digest: Digest,
+        size: Bytes,
+        holder: NodeId,
+    ) -> Outcome {
         if self.state.node(holder).is_none() {
             return Err(Rejected::NoNode(holder));
         }
@@ -30,7 +36,8 @@ impl Step<'_> {
 
     pub(super) fn remove_image(&mut self, name: &ImageName) -> Outcome {
         let digest = self.state.image_named(name).ok_or_else(|| Rejected::NoImage(name.clone()))?;
-        let user = self.state.services().find(|(_, service)| !service.removing && service.spec.task.image == *name);
+        let user =
+            self.state.services().find(|(_, service)| !service.removing && service.spec.task.image == *name);
         if let Some((_, service)) = user {
             return Err(Rejected::ImageInUse { name: name.clone(), service: service.name.clone() });
         }

@@ -19,7 +19,9 @@ impl Step<'_> {
     ) -> Outcome {
         let old = self.state.stacks.get(name).cloned();
         let (generation, mut members) = match &old {
-            Some(stack) => (stack.generation, if stack.removing { BTreeMap::new() } else { stack.services.clone() }),
+            Some(stack) => {
+                (stack.generation, if stack.removing { BTreeMap::new() } else { stack.services.clone() })
+            }
             None => (Generation::default(), BTreeMap::new()),
         };
         if let Some(expected) = expected.filter(|expected| *expected != generation) {
@@ -113,8 +115,15 @@ impl Step<'_> {
         Ok(Done::At(self.at))
     }
 
-    pub(super) fn scale(&mut self, name: &ServiceName, replicas: u32, expected: Option<Generation>) -> Outcome {
-        let Some((id, old)) = self.state.service_named(name) else { return Err(Rejected::NoService(name.clone())) };
+    pub(super) fn scale(
+        &mut self,
+        name: &ServiceName,
+        replicas: u32,
+        expected: Option<Generation>,
+    ) -> Outcome {
+        let Some((id, old)) = self.state.service_named(name) else {
+            return Err(Rejected::NoService(name.clone()));
+        };
         if let Some(expected) = expected.filter(|expected| *expected != old.generation) {
             return Err(Rejected::Changed { name: name.to_string(), expected, actual: old.generation });
         }
