@@ -146,6 +146,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             self.reports.begin_session();
             self.attend(manager, session).await;
             self.with.send_replace(None);
+            self.seeker.lost(manager);
         }
     }
 
@@ -161,7 +162,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
                     }
                 }
                 Some(done) = self.workers.join_next() => match done {
-                    Ok(id) => drop(self.tasks.remove(&id)),
+                    Ok(id) => {
+                self.tasks.remove(&id);
+                self.reports.forget(id);
+            }
                     Err(error) => tracing::error!(%error, "a task's loop failed"),
                 },
                 found = &mut seek => return found,
@@ -327,7 +331,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
     /// A task's loop has ended: the task is forgotten.
     fn settle(&mut self, done: Result<TaskId, tokio::task::JoinError>) {
         match done {
-            Ok(id) => drop(self.tasks.remove(&id)),
+            Ok(id) => {
+                self.tasks.remove(&id);
+                self.reports.forget(id);
+            }
             Err(error) => tracing::error!(%error, "a task's loop failed"),
         }
     }

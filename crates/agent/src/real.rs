@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use identity::Connector;
-use model::{Digest, Subnet, TaskId};
+use model::{Digest, Phase, Subnet, TaskId};
 use runtime::ShimBinary;
 
 use crate::host::{Failure, Found, Host, ImageSource};
@@ -95,13 +95,15 @@ impl Host for RealHost {
             let records = blocking(move || disk.records()).await?;
             // What was published stays so: the first change replaces the whole table.
             for record in &records {
-                let ended = record.status.as_ref().is_some_and(|status| status.ended.is_some());
-                if record.remains && !ended {
+                // An attempt that has ended has given back what it held, and takes it again when it starts.
+                let held = record.status.as_ref().is_none_or(|status| status.phase != Phase::Exited);
+                if record.remains && held {
                     self.plane.adopt(&record.assigned);
                 }
             }
             if let Some(subnet) = self.disk.subnet()? {
                 self.plane.join(subnet).await?;
+                self.plane.publish().await?;
             }
             Ok(records)
         }

@@ -24,12 +24,14 @@ pub(crate) struct Seeker<U> {
     managers: BTreeSet<Manager>,
     /// Whom to ask first: the last leader heard of.
     favourite: Option<SocketAddr>,
+    /// Whom to ask last: the manager whose session has just ended may be gone, and would only be waited for.
+    lost: Option<SocketAddr>,
     wait: Duration,
 }
 
 impl<U: Uplink> Seeker<U> {
     pub(crate) fn new(uplink: Arc<U>, managers: BTreeSet<Manager>) -> Self {
-        Self { uplink, managers, favourite: None, wait: FIRST_WAIT }
+        Self { uplink, managers, favourite: None, lost: None, wait: FIRST_WAIT }
     }
 
     pub(crate) fn know(&mut self, managers: BTreeSet<Manager>) {
@@ -39,11 +41,19 @@ impl<U: Uplink> Seeker<U> {
         }
     }
 
+    /// The session with this manager has ended.
+    pub(crate) fn lost(&mut self, manager: Manager) {
+        self.lost = Some(manager.address);
+        self.favourite = None;
+    }
+
     /// Asks managers until one opens a session.
     pub(crate) async fn seek(&mut self, hello: &Hello) -> (Manager, Session) {
         loop {
             let mut order: Vec<Manager> = self.managers.iter().copied().collect();
-            order.sort_by_key(|manager| Some(manager.address) != self.favourite);
+            order.sort_by_key(|manager| {
+                (Some(manager.address) == self.lost, Some(manager.address) != self.favourite)
+            });
             for manager in order {
                 let asked = self.ask(manager, hello).await;
                 if let Some(found) = asked {

@@ -92,7 +92,8 @@ pub fn step(desired: Desired, policy: &RestartPolicy, observed: &Observed, now: 
         }
         (None, Desired::Running, Container::Resting { noted }) => {
             let until = noted.plus(delay(policy, observed.failures));
-            if until > now {
+            // A clock that was set back must not hold a container down for as long.
+            if until > now && noted <= now {
                 Next::Wait { until }
             } else {
                 Next::Do(Effect::Start { attempt: observed.attempt + 1 })

@@ -169,7 +169,7 @@ impl<H: Host> Worker<H> {
         match effect {
             Effect::Start { attempt } => self.start(assigned, attempt).await,
             Effect::Stop => return self.stop(assigned).await,
-            Effect::Rest { failures } => self.rest(failures).await,
+            Effect::Rest { failures } => return self.rest(failures).await,
             Effect::End(ended) => return self.end(assigned, ended).await,
             Effect::Remove => return self.remove(assigned.id).await,
         }
@@ -199,7 +199,6 @@ impl<H: Host> Worker<H> {
             }
             Err(Failure(reason)) => {
                 tracing::warn!(task = %assigned.id, attempt, reason, "an attempt did not start");
-                let _ = self.host.release(assigned.id).await;
                 self.container = Container::Exited { exit: Exit::NotStarted, ran: Duration::ZERO };
                 self.record.status = Some(self.status(Phase::Preparing, None, Some(reason)));
             }
@@ -231,14 +230,18 @@ impl<H: Host> Worker<H> {
         self.wait(PAUSE).await
     }
 
-    async fn rest(&mut self, failures: u32) {
+    async fn rest(&mut self, failures: u32) -> bool {
         let exit = self.exit();
         let reason = self.reason(exit);
         let noted = self.clock.now();
-        let _ = self.host.release(self.record.assigned.id).await;
+        // Another attempt beside one that is still there would be a second container with the same address.
+        if let Err(failure) = self.host.release(self.record.assigned.id).await {
+            return self.again("clean up after", &failure).await;
+        }
         self.container = Container::Resting { noted };
         self.record.failures = failures;
         self.say(self.status(Phase::Exited, exit, reason));
+        true
     }
 
     async fn end(&mut self, assigned: &Arc<Assigned>, ended: Ended) -> bool {

@@ -27,9 +27,10 @@ pub(crate) async fn run(store: Store) {
     }
 }
 
-/// The next manager to add. One that is known to be down would only make every commit wait for fewer others.
+/// The next manager to add, of those that have a session here. One that was admitted and never started, or is down, would
+/// only keep the others waiting.
 fn next(state: &State, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
     let managers = state.nodes().filter(|(_, node)| node.role == Role::Manager);
-    let reachable = managers.filter(|(_, node)| !matches!(node.liveness, Liveness::Down { .. }));
+    let reachable = managers.filter(|(_, node)| node.liveness == Liveness::Ready);
     reachable.map(|(id, _)| id).find(|id| !voters.contains(id))
 }

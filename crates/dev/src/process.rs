@@ -190,6 +190,7 @@ mod tests {
         assert!(process.kill(Duration::from_secs(10)).unwrap());
         assert_eq!(process.vitals().unwrap(), Vitals::Gone);
         assert!(!process.kill(Duration::from_secs(10)).unwrap(), "killing again is no error");
-        child.wait().unwrap();
+        // Reaped already: `kill` waits for what is this process's child.
+        assert!(child.wait().is_err());
     }
 }

@@ -46,7 +46,7 @@ fn names(imported: &Imported) -> Vec<String> {
 fn an_oci_layout_keeps_its_manifest_and_has_its_name() {
     let (_root, store) = fresh();
     let plain = layer("a", "one");
-    let image = blobs(&config(&[plain.clone()]), &[gzip(&plain)]);
+    let image = blobs(&config(std::slice::from_ref(&plain)), &[gzip(&plain)]);
     let archive = oci_layout(&image, r#""io.containerd.image.name":"docker.io/library/web:1""#);
     let imported = import(&store, &archive).unwrap();
     assert_eq!(imported.digest.to_string(), digest(&image.manifest));
@@ -98,8 +98,8 @@ fn a_docker_archive_may_have_links_for_layers_and_compress_them() {
 fn an_archive_in_both_forms_is_taken_as_an_oci_layout_with_dockers_names() {
     let (_root, store) = fresh();
     let plain = layer("a", "one");
-    let text = config(&[plain.clone()]);
-    let image = blobs(&text, &[plain.clone()]);
+    let text = config(std::slice::from_ref(&plain));
+    let image = blobs(&text, std::slice::from_ref(&plain));
     let path = |content: &[u8]| format!("blobs/sha256/{}", &digest(content)[7..]);
     let (config_path, layer_path) = (path(text.as_bytes()), path(&plain));
     let archive = layout_tar(&image.all)
@@ -143,7 +143,7 @@ fn importing_again_changes_nothing() {
 fn the_manifest_for_this_machine_is_found_among_others() {
     let (_root, store) = fresh();
     let plain = layer("a", "one");
-    let ours = blobs(&config(&[plain.clone()]), &[plain.clone()]);
+    let ours = blobs(&config(std::slice::from_ref(&plain)), std::slice::from_ref(&plain));
     // The blobs for the other platform are not in the archive, and attestations are no images.
     let (wanted, size) = (digest(&ours.manifest), ours.manifest.len());
     let kind = "application/vnd.oci.image.manifest.v1+json";
@@ -389,7 +389,7 @@ fn a_store_is_open_once_and_a_damaged_one_not_at_all() {
 fn an_image_that_lost_a_blob_is_not_claimed() {
     let (root, store) = fresh();
     let plain = layer("a", "one");
-    let image = import(&store, &docker_save(&[plain.clone()], &["web"])).unwrap().digest;
+    let image = import(&store, &docker_save(std::slice::from_ref(&plain), &["web"])).unwrap().digest;
     fs::remove_file(root.path().join(format!("blobs/sha256/{}", &digest(&plain)[7..]))).unwrap();
     assert!(!store.contains(&image));
     assert_eq!(store.list(), []);

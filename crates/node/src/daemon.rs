@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::real::{Layout, RealHost, content, image_store, streams};
 use agent::uplink::{self, Manager};
@@ -30,6 +31,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Threads for everything but Raft and heartbeats.
 const WORKERS: usize = 2;
+
+/// How long what is still being done may take when the daemon ends.
+const CUT_SHORT: Duration = Duration::from_secs(2);
+/// How long the store may take to hand over and close.
+const CLOSING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
@@ -71,7 +77,13 @@ pub(crate) fn run(data: &Path) -> Result<(), DaemonError> {
     let config = Config::load(data)?;
     let _lock = lock(data)?;
     let threads = Threads::start()?;
-    threads.main.block_on(live(data, config, &threads))
+    let ended = threads.main.block_on(live(data, config, &threads));
+    // Effects that are cut short here are repeated by the next daemon; waiting for one that hangs would only keep it out.
+    let Threads { main, raft, heart } = threads;
+    heart.shutdown_background();
+    main.shutdown_timeout(CUT_SHORT);
+    raft.shutdown_timeout(CUT_SHORT);
+    ended
 }
 
 fn is_root() -> bool {
@@ -178,8 +190,13 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     }
     if let Some(store) = store {
         // Handing over spares the cluster an election.
-        let _ = store.hand_over().await;
-        store.shutdown().await;
+        let close = async {
+            let _ = store.hand_over().await;
+            store.shutdown().await;
+        };
+        if tokio::time::timeout(CLOSING, close).await.is_err() {
+            tracing::warn!("the store did not close in time");
+        }
     }
     drop(credentials);
     tracing::info!("stopped");

@@ -155,10 +155,9 @@ impl Containers {
     pub(crate) async fn ended(&self, task: TaskId) {
         let Some(dir) = self.latest(task) else { return };
         loop {
-            // An error means that there is no shim to tell: the container has ended, or is found dead by the next look.
-            let Ok(stream) = blocking_watch(dir.clone()).await else { return };
-            if stream.readable().await.is_err() {
-                return;
+            // A shim that is not reached is gone, or is clearing up and about to say how it ended: the look tells which.
+            if let Ok(stream) = blocking_watch(dir.clone()).await {
+                let _ = stream.readable().await;
             }
             let at = dir.clone();
             match blocking(move || look(&at)).await {
@@ -183,7 +182,7 @@ impl Containers {
             // It may have ended meanwhile; if not, the wait below runs out.
             tracing::debug!(%task, %failure, "could not ask a container to stop");
         }
-        let wait = if asked.is_ok() { grace + MARGIN } else { Duration::ZERO };
+        let wait = if asked.is_ok() { grace + MARGIN } else { MARGIN };
         let ended = tokio::time::timeout(wait, self.ended(task)).await;
         if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running) {
             return Ok(());
@@ -193,10 +192,8 @@ impl Containers {
 
     /// Makes sure that nothing of a task runs; what it wrote stays.
     pub(crate) async fn end(&self, task: TaskId) -> Result<(), Failure> {
-        match self.latest(task) {
-            Some(dir) => blocking(move || end(&dir)).await,
-            None => Ok(()),
-        }
+        let attempts = self.disk.attempts(task);
+        blocking(move || attempts.iter().try_for_each(|(_, dir)| end(dir))).await
     }
 
     pub(crate) async fn remove(&self, task: TaskId) -> Result<(), Failure> {

@@ -70,8 +70,15 @@ impl Disk {
                 }
                 Err(error) => return Err(failure(&format!("cannot read {}", path.display()), &error)),
             };
-            let record = Record::decode(&bytes);
-            records.push(record.map_err(|error| failure(&format!("{} is damaged", path.display()), &error))?);
+            match Record::decode(&bytes) {
+                Ok(record) => records.push(record),
+                // Records are not synced, so a power cut may leave an empty one; its container is gone with the machine,
+                // and the next session tells what the task is.
+                Err(error) if bytes.iter().all(|byte| *byte == 0) => {
+                    tracing::warn!(path = %path.display(), %error, "a record that was never written out is dropped");
+                }
+                Err(error) => return Err(failure(&format!("{} is damaged", path.display()), &error)),
+            }
         }
         records.sort_by_key(|record| record.assigned.id);
         Ok(records)

@@ -42,7 +42,10 @@ impl Plane {
 
     /// Counts a task in that an agent before this one attached.
     pub(crate) fn adopt(&self, assigned: &Assigned) {
-        self.members().by_task.insert(assigned.id, member(assigned));
+        let mut members = self.members();
+        members.by_task.insert(assigned.id, member(assigned));
+        // The agent before this one may have died before it published.
+        members.version += 1;
     }
 
     /// Makes the bridge, once. A node keeps its subnet for life.
@@ -79,16 +82,14 @@ impl Plane {
     }
 
     pub(crate) async fn detach(&self, task: TaskId) -> Result<(), Failure> {
-        let was_member = {
+        {
             let mut members = self.members();
             let removed = members.by_task.remove(&task).is_some();
             members.version += u64::from(removed);
-            removed
-        };
-        let Ok(network) = self.network() else { return Ok(()) };
-        if was_member {
-            self.publish().await?;
         }
+        let Ok(network) = self.network() else { return Ok(()) };
+        // Also when it was no member any more: an earlier call may have failed here. It returns at once if not.
+        self.publish().await?;
         network
             .detach(task)
             .await

@@ -22,7 +22,7 @@ const LEADER: &str = "gantry-leader";
 /// Messages that wait in either direction.
 const MESSAGES: usize = 64;
 /// How long a manager has to open a session: a commit and a round with its quorum.
-const OPEN: Duration = Duration::from_secs(5);
+const OPEN: Duration = Duration::from_secs(2);
 /// An assignment of thousands of tasks is one message.
 const MESSAGE: usize = 256 << 20;
 

@@ -90,9 +90,12 @@ fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -
     let mut one =
         ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
     let mut waiting = BTreeSet::new();
+    let mut slots = Slots::default();
     for (task_id, task) in state.tasks_of(id) {
-        count(state, service, task_id, task, &mut one, &mut waiting);
+        count(state, service, (task_id, task), &mut one, &mut slots, &mut waiting);
     }
+    one.ready = u32::try_from(slots.ready.len()).unwrap_or(u32::MAX);
+    one.current = u32::try_from(slots.current.len()).unwrap_or(u32::MAX);
     if !service.removing {
         let plan = controllers::plan(state, Object::Service(id), now);
         waiting.extend(plan.notes.iter().map(ToString::to_string));
@@ -101,12 +104,19 @@ fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -
     one
 }
 
+/// Slots and not tasks: for a while, a slot may have several.
+#[derive(Default)]
+struct Slots {
+    ready: BTreeSet<u32>,
+    current: BTreeSet<u32>,
+}
+
 fn count(
     state: &State,
     service: &Service,
-    id: TaskId,
-    task: &Task,
+    (id, task): (TaskId, &Task),
     one: &mut ServiceProgress,
+    slots: &mut Slots,
     waiting: &mut BTreeSet<String>,
 ) {
     let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
@@ -115,7 +125,8 @@ fn count(
     if let Some(ended) = task.ended() {
         // A slot whose task did what it was there for is as good as ready.
         if is_wanted && ended == Ended::Completed && task.version == service.version {
-            (one.ready, one.current) = (one.ready + 1, one.current + 1);
+            slots.ready.insert(id.slot);
+            slots.current.insert(id.slot);
         }
         return;
     }
@@ -134,8 +145,12 @@ fn count(
         return;
     }
     one.running += u32::from(task.is_running());
-    one.ready += u32::from(task.is_ready());
-    one.current += u32::from(task.version == service.version && task.is_ready());
+    if task.is_ready() {
+        slots.ready.insert(id.slot);
+        if task.version == service.version {
+            slots.current.insert(id.slot);
+        }
+    }
     if task.placement.is_none() {
         waiting.insert(scheduler::explain(state, id).to_string());
     } else if !task.is_running()

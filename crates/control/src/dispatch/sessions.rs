@@ -185,7 +185,12 @@ impl Desk {
         }
         let Some(Link::Opening { id, known, opened }) = self.links.remove(&node) else { return };
         // Without a quorum's word on what the cluster knows, nothing may be called unknown.
-        let Some(state) = state else { return };
+        if state.is_none() {
+            return;
+        }
+        // The newest state is at least as new as the one that a quorum has confirmed. What changes after it is told as
+        // changes; what changed before it, while the session was opening, is in it.
+        let state = self.store.state();
         if state.node(node).is_none_or(|row| row.liveness != Liveness::Ready) {
             return;
         }
@@ -208,15 +213,6 @@ impl Desk {
             self.send(node, from_manager::Kind::Delta(delta));
         }
         tracing::info!(%node, "session open");
-        // Changes between that state and the newest one were announced while the session was opening.
-        self.catch_up(node);
-    }
-
-    fn catch_up(&mut self, node: NodeId) {
-        let state = self.store.state();
-        let changes: BTreeSet<Change> =
-            state.tasks_on(node).map(|(id, _)| Change::Task(id, Some(node))).collect();
-        self.tell(node, &state, &changes);
     }
 
     fn tell_changes(&mut self, news: News) {
