@@ -2,7 +2,7 @@
 //!
 //! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
 //!
-//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`bench`], [`simulate`], [`images`]: one module a command;
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`simulate`], [`images`]: one module a command;
 //! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what runs
 //!   on it;
 //! - [`inventory`]: what there is of gantry on this machine, to compare before and after. [`procs`]: its processes;
