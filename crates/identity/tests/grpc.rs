@@ -1,5 +1,7 @@
 //! The whole path: a dialled channel, the acceptor, the policy, and what a caller is told.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not in `#[test]` functions")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
