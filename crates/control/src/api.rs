@@ -252,8 +252,7 @@ impl Cluster for Api {
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let state = self.state().await?;
-        let now = self.parts.clock.now(&state);
-        inspect::answer(&state, &request.into_inner().reference, now).map(Response::new)
+        inspect::answer(&state, &request.into_inner().reference).map(Response::new)
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -9,9 +9,9 @@ use wire::proto::api::{self, InspectReply};
 use crate::api::views;
 
 /// What a reference can stand for, in the order in which it is tried.
-pub(super) fn answer(state: &State, reference: &str, now: Timestamp) -> Result<InspectReply, Status> {
+pub(super) fn answer(state: &State, reference: &str) -> Result<InspectReply, Status> {
     let found = service(state, reference)
-        .or_else(|| task(state, reference, now))
+        .or_else(|| task(state, reference))
         .or_else(|| stack(state, reference))
         .or_else(|| node(state, reference))
         .or_else(|| image(state, reference));
@@ -101,7 +101,7 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
     ))
 }
 
-fn task(state: &State, reference: &str, now: Timestamp) -> Option<(&'static str, Value)> {
+fn task(state: &State, reference: &str) -> Option<(&'static str, Value)> {
     let id: TaskId = reference.parse().ok()?;
     let row = state.task(id)?;
     let api::Task {
@@ -119,7 +119,7 @@ fn task(state: &State, reference: &str, now: Timestamp) -> Option<(&'static str,
         since,
         reason,
         node_address,
-    } = views::view(state, id, row, now)?;
+    } = views::view(state, id, row)?;
     let ports: Vec<Value> = ports
         .iter()
         .map(|port| json!({ "host": port.host, "target": port.target, "protocol": port.protocol }))

@@ -97,14 +97,14 @@ pub(super) fn tasks(state: &State, request: &ListRequest, now: Timestamp) -> Res
     let tasks = state
         .tasks()
         .filter(|(id, task)| wanted(*id, task) && (request.all || task.is_live() && task.ended().is_none()));
-    let mut tasks: Vec<api::Task> = tasks.filter_map(|(id, task)| view(state, id, task, now)).collect();
+    let mut tasks: Vec<api::Task> = tasks.filter_map(|(id, task)| view(state, id, task)).collect();
     tasks.extend(missing(state, filter, now));
     tasks.sort_by(|a, b| (&a.service, a.slot, &a.task).cmp(&(&b.service, b.slot, &b.task)));
     Ok(TaskList { tasks })
 }
 
 /// One task, or nothing when its service is gone.
-pub(super) fn view(state: &State, id: TaskId, task: &Task, now: Timestamp) -> Option<api::Task> {
+pub(super) fn view(state: &State, id: TaskId, task: &Task) -> Option<api::Task> {
     let service = state.service(id.service)?;
     let placement = task.placement.as_ref();
     let node = placement.and_then(|placement| state.node(placement.node));
@@ -128,12 +128,12 @@ pub(super) fn view(state: &State, id: TaskId, task: &Task, now: Timestamp) -> Op
         address: placement.map(|placement| placement.address.to_string()).unwrap_or_default(),
         ports: ports.collect(),
         since: status.map_or_else(|| placement.map_or(task.created, |p| p.at), |status| status.at).0,
-        reason: reason(state, id, task, now),
+        reason: reason(state, id, task),
         node_address: node.map(|node| node.address.ip().to_string()).unwrap_or_default(),
     })
 }
 
-fn reason(state: &State, id: TaskId, task: &Task, _: Timestamp) -> String {
+fn reason(state: &State, id: TaskId, task: &Task) -> String {
     if task.is_live() && task.placement.is_none() {
         return scheduler::explain(state, id).to_string();
     }
