@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use identity::{ConnectLocalError, connect_local};
-use model::RequestId;
+use model::{Name, RequestId};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -125,9 +125,12 @@ impl CallError {
             }
             Self::Refused { .. } => None,
             Self::Denied { .. } => Some("run gantry as root".to_owned()),
-            Self::Unavailable { .. } => {
-                Some("`gantry dev status` shows which nodes of a dev cluster are up".to_owned())
-            }
+            Self::Unavailable { cluster, .. } => Some(match cluster.parse::<Name>() {
+                Ok(name) => {
+                    format!("`gantry dev status --name {name}` shows which nodes of a dev cluster are up")
+                }
+                Err(_) => "check that GANTRY_SOCKETS names sockets of managers that run".to_owned(),
+            }),
             Self::OutcomeUnknown { .. } => {
                 Some("look with `gantry services`; repeating the command is safe".to_owned())
             }

@@ -8,8 +8,9 @@ use tonic::Code;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Done,
+    /// What was asked cannot be done: the file is no Compose file, the user is not root.
     Failed,
-    /// What was typed makes no sense. clap's code as well.
+    /// The command line makes no sense. clap's code as well.
     Usage,
     /// The change was accepted and is not in effect yet.
     NotConverged,

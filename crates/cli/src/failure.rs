@@ -83,7 +83,8 @@ impl Failure {
             Self::Undeployable(error) => error.hint.clone(),
             Self::StackName(_) => Some("name the stack: `gantry deploy -f FILE STACK`".to_owned()),
             Self::Answer { .. } => Some("`gantry version` shows whether versions differ".to_owned()),
-            Self::Input(_) | Self::Output(_) => None,
+            Self::Input(error) => error.hint().map(str::to_owned),
+            Self::Output(_) => None,
         }
     }
 
@@ -102,12 +103,12 @@ impl Failure {
     }
 
     fn labelled(&self, label: &str) -> String {
-        let mut text = String::new();
-        if let Some(report) = self.report() {
-            text.push_str(report);
-            text.push_str("\n\n");
-        }
-        text.push_str(&format!("{label}: {}\n", lines_for_terminal(&chain(self))));
+        let said = lines_for_terminal(&chain(self));
+        let mut text = match self.report() {
+            // Each problem has a label of its own. What follows them is no further one.
+            Some(report) => format!("{report}\n\n{said}\n"),
+            None => format!("{label}: {said}\n"),
+        };
         for detail in self.details() {
             text.push_str(&format!("  {}\n", plain(&detail)));
         }
@@ -171,6 +172,7 @@ mod tests {
             },
             &expect![[r#"
                 error: cannot read compose.yaml: entity not found
+                  hint: name a file that is there, or `-` for stdin
                 exit 1
             "#]],
         );

@@ -27,6 +27,20 @@ pub(crate) enum InputError {
     NotText(PathBuf),
 }
 
+impl InputError {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Some("name a file that is there, or `-` for stdin"),
+                io::ErrorKind::PermissionDenied => Some("run gantry as a user who may read it"),
+                _ => None,
+            },
+            Self::Directory(_) => Some("name a file in it"),
+            Self::TooLarge(_) | Self::NotText(_) => Some("check that this is the file that you mean"),
+        }
+    }
+}
+
 /// What messages call a file.
 pub(crate) fn shown(path: &Path) -> String {
     if is_stdin(path) { "<stdin>".to_owned() } else { path.display().to_string() }

@@ -50,6 +50,10 @@ impl TargetError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Context(_) | Self::NoSockets | Self::Several(_) => Exit::Usage,
+            // The cluster may well be there. Asking again does not help; asking as root does.
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::Failed
+            }
             Self::None | Self::NoSuch(_) | Self::NotRunning(_) | Self::Unreadable { .. } => Exit::Unavailable,
         }
     }
@@ -80,9 +84,11 @@ pub(crate) fn find(
     if let Some(name) = context.filter(|name| !name.is_empty()) {
         let name: Name = name.parse().map_err(TargetError::Context)?;
         let directory = run.join(name.as_str());
-        return match directory.is_dir() {
-            true => running(name.to_string(), sockets_of(&directory)?),
-            false => Err(TargetError::NoSuch(name.to_string())),
+        return match directory.try_exists() {
+            Ok(true) => running(name.to_string(), sockets_of(&directory)?),
+            Ok(false) => Err(TargetError::NoSuch(name.to_string())),
+            // What may not be looked at may be there all the same.
+            Err(source) => Err(TargetError::Unreadable { path: directory, source }),
         };
     }
     if let Some(list) = sockets.filter(|list| !list.is_empty()) {

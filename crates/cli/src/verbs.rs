@@ -69,7 +69,13 @@ pub(crate) struct Wait {
     #[arg(long)]
     pub(crate) detach: bool,
     /// How long the command may take in all
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = patience)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = patience,
+        allow_hyphen_values = true
+    )]
     pub(crate) timeout: Duration,
 }
 

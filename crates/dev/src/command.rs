@@ -66,10 +66,10 @@ pub struct Which {
 #[derive(Debug, Args)]
 pub struct Up {
     /// How many nodes [default: 3]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=200))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..=200))]
     nodes: Option<u8>,
     /// How many of them are managers, the first ones [default: 3, or all if there are fewer nodes]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..=9))]
     managers: Option<u8>,
     /// Label a node; may be repeated
     #[arg(long = "label", value_name = "NODE:KEY=VALUE")]

@@ -123,20 +123,28 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// The last lines of a node's log, for an error; nothing where there is none.
-pub(crate) fn last_words(layout: &Layout, node: NodeNumber, lines: usize) -> String {
-    tail(&layout.log(node), lines).unwrap_or_default()
+/// How long a node's log is, in bytes: what the daemon that is started next writes stands behind it.
+pub(crate) fn log_length(layout: &Layout, node: NodeNumber) -> u64 {
+    fs::metadata(layout.log(node)).map_or(0, |log| log.len())
 }
 
-fn tail(path: &Path, lines: usize) -> io::Result<String> {
+/// The last lines of a node's log behind its first `from` bytes, for an error; nothing where there is none.
+pub(crate) fn last_words(layout: &Layout, node: NodeNumber, from: u64, lines: usize) -> String {
+    tail(&layout.log(node), from, lines).unwrap_or_default()
+}
+
+fn tail(path: &Path, from: u64, lines: usize) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+    let length = file.metadata()?.len();
+    // A log that has become shorter was put aside: all of this one is new.
+    let from = if from > length { 0 } else { from };
+    let start = length.saturating_sub(TAIL_BYTES).max(from);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    // The first line is cut when the log is longer than what was read.
-    let whole: Vec<&str> = text.lines().skip(usize::from(start > 0)).collect();
+    // The first line is cut when there is more than what was read.
+    let whole: Vec<&str> = text.lines().skip(usize::from(start > from)).collect();
     Ok(whole[whole.len().saturating_sub(lines)..].join("\n"))
 }
 
@@ -164,12 +172,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.log");
         fs::write(&path, "one\ntwo\nthree\n").unwrap();
-        assert_eq!(tail(&path, 2).unwrap(), "two\nthree");
-        assert_eq!(tail(&path, 9).unwrap(), "one\ntwo\nthree");
+        assert_eq!(tail(&path, 0, 2).unwrap(), "two\nthree");
+        assert_eq!(tail(&path, 0, 9).unwrap(), "one\ntwo\nthree");
+        assert_eq!(tail(&path, 4, 9).unwrap(), "two\nthree", "what stood there before is not its own");
+        assert_eq!(tail(&path, 999, 9).unwrap(), "one\ntwo\nthree", "the log was put aside meanwhile");
         let long: String = (0..10_000).map(|n| format!("line {n}\n")).collect();
         fs::write(&path, long).unwrap();
-        assert_eq!(tail(&path, 2).unwrap(), "line 9998\nline 9999");
-        assert!(tail(&path, 100_000).unwrap().starts_with("line "), "no line is cut in the middle");
+        assert_eq!(tail(&path, 0, 2).unwrap(), "line 9998\nline 9999");
+        assert!(tail(&path, 0, 100_000).unwrap().starts_with("line "), "no line is cut in the middle");
     }
 
     #[test]

@@ -121,12 +121,15 @@ async fn start_daemon(
     record: &Record,
     node: NodeNumber,
 ) -> Result<(Process, &'static str), FaultError> {
+    let before = daemon::log_length(layout, node);
     let daemon = join::start(layout, record, node)?;
     match daemon::answer(record, node, daemon, ANSWER).await? {
         Answer::Yes => Ok((daemon, "it listens")),
         Answer::NotYet => Ok((daemon, "it does not listen yet")),
+        // What daemons before it wrote does not explain its end.
         Answer::Died => {
-            Err(FaultError::Died { node, log: daemon::last_words(layout, node, join::LAST_LINES) })
+            let log = daemon::last_words(layout, node, before, join::LAST_LINES);
+            Err(FaultError::Died { node, log })
         }
     }
 }

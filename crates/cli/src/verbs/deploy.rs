@@ -212,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn one_problem_is_one_error_and_the_rest_says_what_became_of_it() {
+        let source = Source {
+            name: "compose.yaml".to_owned(),
+            text: "services: {web: {image: nginx, usr: a}}".to_owned(),
+        };
+        let problems = spec::load(std::slice::from_ref(&source), &BTreeMap::new()).unwrap_err();
+        let failure = Failure::from(UndeployableError {
+            report: spec::render(problems.as_slice(), &[source], false),
+            files: "compose.yaml".to_owned(),
+            count: count(1, 0),
+            hint: None,
+        });
+        let text = failure.text(false);
+        assert_eq!(text.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{text}");
+        assert!(text.starts_with("error: unknown key `usr`\n"), "{text}");
+        assert!(text.ends_with("\n\ncompose.yaml: one problem, nothing was deployed\n"), "{text}");
+        assert_eq!(failure.exit().code(), 1);
+    }
+
+    #[test]
     fn problems_are_counted() {
         assert_eq!(count(1, 0), "one problem, nothing was deployed");
         assert_eq!(count(2, 0), "2 problems, nothing was deployed");

@@ -35,10 +35,10 @@ pub struct Logs {
     #[arg(short, long)]
     follow: bool,
     /// Only what was written in the last DURATION, for example 10m
-    #[arg(long, value_name = "DURATION", value_parser = spec::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = spec::parse_duration, allow_hyphen_values = true)]
     since: Option<Duration>,
     /// Only the last N lines of each task
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tail: Option<u32>,
     /// Begin lines with the time at which they were written
     #[arg(long)]

@@ -80,7 +80,9 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         "gantry scale hello/web=99999999999999999999",
         "gantry ps Hello",
         "gantry services a/b/c",
+        "gantry deploy -f a.yaml --timeout -5s",
         "gantry logs hello --tail many",
+        "gantry logs hello --tail -1",
         "gantry logs hello --since yesterday",
         "gantry image import nginx.tar Nginx",
         "gantry image rm nginx@sha256:00",
@@ -98,6 +100,12 @@ fn a_refusal_says_what_is_wrong_with_the_value() {
     assert!(scale.contains("hello/web=100001") && scale.contains("100000 replicas at most"), "{scale}");
     let name = refusal("gantry rm Hello");
     assert!(name.contains("not a DNS label"), "{name}");
+    let timeout = refusal("gantry rm hello --timeout -5s");
+    assert!(timeout.contains("--timeout") && timeout.contains("`-5s` is not a duration"), "{timeout}");
+    let since = refusal("gantry logs hello --since -1h");
+    assert!(since.contains("--since") && since.contains("`-1h` is not a duration"), "{since}");
+    let tail = refusal("gantry logs hello --tail -1");
+    assert!(tail.contains("'-1'") && tail.contains("--tail"), "{tail}");
 }
 
 #[test]

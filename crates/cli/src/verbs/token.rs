@@ -27,7 +27,13 @@ pub struct Create {
     #[arg(long, value_enum)]
     role: Role,
     /// How long it can be used
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = patience)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1h",
+        value_parser = patience,
+        allow_hyphen_values = true
+    )]
     valid: Duration,
 }
 

@@ -34,8 +34,8 @@ impl Version {
         session.output.data(render::list(self.output, &versions, text))?;
         match answer {
             Ok(_) => Ok(()),
-            // That nobody answers is worth knowing, and no reason to fail: the question has its answer.
-            Err(failure) if failure.exit() == Exit::Unavailable => {
+            // That nobody answers, or not to this user, is worth knowing, and no reason to fail: the question has its answer.
+            Err(failure) if failure.exit() != Exit::Usage => {
                 session.output.note(failure.note());
                 Ok(())
             }

@@ -106,7 +106,8 @@ impl<'text> Reader<'text, '_, '_> {
         if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
             return self.too_deep(span);
         }
-        self.report.error(span, format!("this is not YAML: {}", error.info()));
+        let hint = "check brackets, quotes and indentation here and on the line before";
+        self.report.error_with(span, format!("this is not YAML: {}", error.info()), hint);
         Unreadable
     }
 

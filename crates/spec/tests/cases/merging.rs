@@ -135,7 +135,7 @@ fn a_file_that_cannot_be_read_stops_the_others_from_being_blamed() {
     check_files(
         &["services:\n  web: {ports: [x]}\n", "services: {\n"],
         &expect![[r#"
-        error b.yaml:1:11: this is not YAML: unclosed bracket '{'
+        error b.yaml:1:11: this is not YAML: unclosed bracket '{'; check brackets, quotes and indentation here and on the line before
     "#]],
     );
 }

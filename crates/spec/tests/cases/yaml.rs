@@ -8,13 +8,13 @@ fn what_is_not_yaml_is_refused_with_its_place() {
     check(
         "services:\n  web: [\n",
         expect![[r#"
-        error a.yaml:2:8: this is not YAML: unclosed bracket '['
+        error a.yaml:2:8: this is not YAML: unclosed bracket '['; check brackets, quotes and indentation here and on the line before
     "#]],
     );
     check(
         "a: *b\n",
         expect![[r#"
-        error a.yaml:1:4: this is not YAML: while parsing node, found unknown anchor
+        error a.yaml:1:4: this is not YAML: while parsing node, found unknown anchor; check brackets, quotes and indentation here and on the line before
     "#]],
     );
 }
