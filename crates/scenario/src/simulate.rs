@@ -11,6 +11,8 @@ use crate::simulation::{Options, Report, run};
 
 /// Lines of a failing run's trace that are shown.
 const SHOWN: usize = 60;
+/// A line is written each time that so many seeds are done.
+const REPORTED: u64 = 100;
 
 /// What became of many runs.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +51,9 @@ pub fn simulate(seeds: Range<u64>, verbose: bool, out: &mut dyn Write) -> io::Re
         for report in reports {
             summary.take_in(&report);
             show(&report, verbose, out)?;
+            if summary.runs.is_multiple_of(REPORTED) {
+                writeln!(out, "{} seeds, {} failed", summary.runs, summary.failed.len())?;
+            }
         }
         Ok::<(), io::Error>(())
     })?;

@@ -2,8 +2,10 @@
 //! what it weighs.
 //!
 //! A time runs from the start of the command (or of the fault) until a poll has seen the outcome, so each holds at least
-//! two starts of the client. Each is taken several times on one cluster, and the median is what counts.
+//! two starts of the client. Each is taken several times on one cluster, and the median is what counts. What a time is made
+//! of is then looked at on another cluster, whose daemons log each step.
 
+mod hops;
 mod stress;
 mod table;
 
@@ -30,7 +32,7 @@ pub(crate) struct Options {
     /// How often each thing is measured
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
-    /// Also keep four threads busy for so long, and see that no node is taken for lost
+    /// Also run `stress-ng --cpu 4` for so long, and see that no node is taken for lost
     #[arg(long, default_value_t = 0, value_name = "MINUTES")]
     stress: u64,
     /// Write the figures to a file as well
@@ -64,23 +66,47 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let rows = figures.rows();
     say(table::render(&rows));
     say(
-        "Swarm's figures are issue 2's (dockerd 20.10, three nodes in namespaces, 2 cores), not measured in this run.",
+        "Swarm's figures are issue 2's (dockerd 20.10, three nodes in namespaces, 2 cores), not measured in this run.\n",
     );
-    options.json.as_deref().map_or(Ok(()), |path| write(path, &rows))
+    let steps = steps(&gantry)?;
+    for (title, hops) in &steps {
+        say(hops::render(title, hops));
+    }
+    options.json.as_deref().map_or(Ok(()), |path| write(path, &rows, &steps))
 }
 
-fn write(path: &Path, rows: &[Row]) -> Result<()> {
-    let text = serde_json::to_string_pretty(&table::json(rows)).context("figures are JSON")?;
+type Steps = Vec<(&'static str, Vec<hops::Hop>)>;
+
+fn write(path: &Path, rows: &[Row], steps: &Steps) -> Result<()> {
+    let steps: Vec<_> = steps.iter().map(|(title, hops)| hops::json(title, hops)).collect();
+    let figures = serde_json::json!({"figures": table::json(rows), "steps": steps});
+    let text = serde_json::to_string_pretty(&figures).context("figures are JSON")?;
     std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn measure(cluster: &Cluster, options: &Options, figures: &mut Figures) -> Result<()> {
+/// What some commands' times are made of.
+fn steps(gantry: &Path) -> Result<Steps> {
+    let cluster = Cluster::up_logging(gantry, NAME, NODES, Some(hops::LOG))?;
+    warm_up(&cluster)?;
+    let create = hops::of(&cluster, || cluster.deploy_text(workload::sleepers(&[("web", 1)]), "one"))?;
+    let load = hops::of(&cluster, || cluster.scale(SERVICE, LOAD))?;
+    let heavy = hops::of(&cluster, || cluster.scale(SERVICE, HEAVY))?;
+    cluster.down()?;
+    Ok(vec![("create one → running", create), ("1 → 30", load), ("30 → 90", heavy)])
+}
+
+/// Brings a cluster to one replica of a service whose image every node has.
+fn warm_up(cluster: &Cluster) -> Result<()> {
     cluster.await_nodes(NODES.into())?;
     cluster.import("busybox")?;
     cluster.deploy_text(workload::sleepers(&[("web", 1)]), STACK)?;
     // Each node fetches the image once, which is not what is measured.
     cluster.scale(SERVICE, LOAD)?;
-    cluster.scale(SERVICE, 1)?;
+    cluster.scale(SERVICE, 1)
+}
+
+fn measure(cluster: &Cluster, options: &Options, figures: &mut Figures) -> Result<()> {
+    warm_up(cluster)?;
     for sample in 1..=options.samples {
         let began = Instant::now();
         figures.scaling(cluster, sample)?;
@@ -89,6 +115,7 @@ fn measure(cluster: &Cluster, options: &Options, figures: &mut Figures) -> Resul
     }
     if options.stress > 0 {
         let length = Duration::from_secs(60 * options.stress);
+        cluster.scale(SERVICE, LOAD)?;
         figures.evictions = Some(stress::evictions(cluster, SERVICE, length)?);
     }
     Ok(())

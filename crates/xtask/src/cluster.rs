@@ -93,9 +93,20 @@ impl Node {
 impl Cluster {
     /// Brings up a cluster. `name` is the caller's alone: what an earlier, killed run left of it is taken down first.
     pub(crate) fn up(gantry: &Path, name: &'static str, nodes: u8) -> Result<Self> {
+        Self::up_logging(gantry, name, nodes, None)
+    }
+
+    /// The same, with another filter for what daemons log (`GANTRY_LOG`).
+    pub(crate) fn up_logging(
+        gantry: &Path,
+        name: &'static str,
+        nodes: u8,
+        filter: Option<&str>,
+    ) -> Result<Self> {
         Self::clear(gantry, name)?;
         let cluster = Self { gantry: gantry.to_owned(), name, ends: true };
-        cluster.dev(&["up", "--nodes", &nodes.to_string()]).read()?;
+        let up = cluster.dev(&["up", "--nodes", &nodes.to_string()]);
+        filter.into_iter().fold(up, |up, filter| up.env("GANTRY_LOG", filter)).read()?;
         Ok(cluster)
     }
 
@@ -231,16 +242,25 @@ impl Cluster {
         self.dev(&["down"]).sheltered().read().map(drop)
     }
 
-    /// The end of each daemon's log. They go with the cluster, so this is the last chance to see them.
-    fn last_words(&self) -> String {
+    /// What each daemon has logged, in the order of their nodes.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        self.read_logs().into_iter().map(|(_, text)| text).collect()
+    }
+
+    fn read_logs(&self) -> Vec<(PathBuf, String)> {
         let nodes = fs::read_dir(inventory::dev_root().join(self.name)).into_iter().flatten().flatten();
         let mut logs: Vec<PathBuf> = nodes.map(|node| node.path().join("daemon.log")).collect();
         logs.sort();
-        let read = |path: PathBuf| fs::read(&path).ok().map(|text| (path, text));
-        let quoted = logs.into_iter().filter_map(read).map(|(path, text)| {
-            format!("the end of {}:{}\n", path.display(), last_lines(&String::from_utf8_lossy(&text)))
-        });
-        quoted.collect()
+        let read = |path: PathBuf| {
+            fs::read(&path).ok().map(|text| (path, String::from_utf8_lossy(&text).into_owned()))
+        };
+        logs.into_iter().filter_map(read).collect()
+    }
+
+    /// The end of each daemon's log. They go with the cluster, so this is the last chance to see them.
+    fn last_words(&self) -> String {
+        let logs = self.read_logs().into_iter();
+        logs.map(|(path, text)| format!("the end of {}:{}\n", path.display(), last_lines(&text))).collect()
     }
 }
 

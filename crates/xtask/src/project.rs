@@ -22,12 +22,17 @@ pub(crate) fn cargo() -> Call {
 
 /// Builds gantry and says where it is. Cargo's progress is shown.
 pub(crate) fn build() -> Result<PathBuf> {
+    program("gantry")
+}
+
+/// Builds the workspace and says where one of its programs is.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     // The whole workspace, as the tests are built: a part of it would have other features of what is shared, and be
     // built a second time.
     cargo().args(["build", "--workspace"]).show()?;
     // Nothing is left to be done by now, so nothing is lost by not showing it.
     let messages = cargo().args(["build", "--workspace", "--message-format", "json"]).read()?;
-    executable(&messages, "gantry").context("cargo built gantry and does not say where")
+    executable(&messages, name).with_context(|| format!("cargo built {name} and does not say where"))
 }
 
 /// The program of that name in cargo's messages, one JSON document a line.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::command::Call;
 use crate::project;
 
 #[derive(Debug, clap::Args)]
@@ -18,8 +19,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let simulate =
-        project::cargo().args(["run", "--quiet", "--package", "scenario", "--bin", "simulate", "--"]);
+    let simulate = Call::of(project::program("simulate")?);
     let seeds = match options.seed {
         Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
         None => {

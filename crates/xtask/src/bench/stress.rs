@@ -1,52 +1,70 @@
 //! A machine with more to do than it can: slow is not lost.
 
 use std::collections::BTreeSet;
-use std::hint;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::cluster::{Cluster, PATIENCE};
-use crate::output::{say, seconds};
-use crate::wait;
+use crate::command::Call;
+use crate::output::{complain, say, seconds};
+use crate::{packages, wait};
 
-/// As many as `stress-ng --cpu 4` would have.
-const THREADS: usize = 4;
+/// Twice as many workers as this machine has processors.
+const WORKERS: &str = "4";
 /// A node that is taken for lost stays so for longer.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+const REPORTED: Duration = Duration::from_secs(60);
+
+/// Debian's `stress-ng`, which ends with its owner.
+struct Stress(Child);
+
+impl Stress {
+    fn begin(length: Duration) -> Result<Self> {
+        packages::ensure(&["stress-ng"])?;
+        let length = format!("{}s", length.as_secs());
+        let mut command = Command::new("stress-ng");
+        command.args(["--cpu", WORKERS, "--timeout", &length, "--quiet"]).stdin(Stdio::null());
+        command.spawn().map(Self).context("cannot run `stress-ng`")
+    }
+}
+
+impl Drop for Stress {
+    fn drop(&mut self) {
+        // Not with SIGKILL, which would leave its workers.
+        let ended = Call::of("kill").arg(self.0.id().to_string()).read().is_ok() && self.0.wait().is_ok();
+        if !ended {
+            complain(&format!("warning: stress-ng (process {}) may still run", self.0.id()));
+        }
+    }
+}
 
 /// Keeps the machine's processors busy for this long. Returns how many tasks were replaced and how often a look found a
 /// node that is not ready.
 pub(super) fn evictions(cluster: &Cluster, service: &str, length: Duration) -> Result<f64> {
-    say(format_args!("keeping {THREADS} threads busy for {}", seconds(length)));
-    let tasks = tasks(cluster, service)?;
-    let stop = AtomicBool::new(false);
-    let lost = thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            });
-        }
-        let lost = watch(cluster, length);
-        stop.store(true, Ordering::Relaxed);
-        lost
-    })?;
-    let after = self::tasks(cluster, service)?;
-    let replaced = u32::try_from(tasks.difference(&after).count())?;
+    say(format_args!("`stress-ng --cpu {WORKERS}` for {}", seconds(length)));
+    let before = tasks(cluster, service)?;
+    let lost = {
+        let _stress = Stress::begin(length + PATIENCE)?;
+        watch(cluster, length)?
+    };
+    let replaced = u32::try_from(before.difference(&tasks(cluster, service)?).count())?;
     Ok(f64::from(lost + replaced))
 }
 
 fn watch(cluster: &Cluster, length: Duration) -> Result<u32> {
-    let until = Instant::now() + length;
+    let began = Instant::now();
+    let mut reported = began;
     let mut lost = 0;
-    while Instant::now() < until {
+    while began.elapsed() < length {
         // A client that is not served in time says nothing about nodes.
         let nodes = wait::until("a list of nodes", PATIENCE, || cluster.nodes().map(Some))?;
         lost += u32::try_from(nodes.iter().filter(|node| !node.is_ready()).count())?;
+        if reported.elapsed() >= REPORTED {
+            reported = Instant::now();
+            say(format_args!("{:>8}  {lost} nodes seen not ready", seconds(began.elapsed())));
+        }
         wait::pause(BETWEEN_LOOKS)?;
     }
     Ok(lost)
