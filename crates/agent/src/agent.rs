@@ -1,20 +1,22 @@
-//! The agent itself: it owns the tasks' loops, the session and the reports.
+//! The agent itself: it owns the staff of tasks' loops, the session and the reports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use model::{Capacity, Desired, Digest, TaskId, Timestamp};
+use model::{Capacity, Digest, TaskId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use wire::proto::agent::{Delta, FromAgent, FromManager, Hello, Open, Whole, from_agent, from_manager};
 
 use crate::host::{Failure, Host, ImageSource};
-use crate::ledger::{self, Assigned, Record};
+use crate::ledger::{self, Assigned};
 use crate::report::Reports;
 use crate::session::{self, Seeker};
-use crate::task::{Order, Said, Worker};
+use crate::staff::Staff;
+use crate::task::Said;
 use crate::uplink::{Manager, Session, Uplink};
 
 /// How long an image that could not be fetched is left alone: its holders may be coming up just now.
@@ -57,14 +59,11 @@ pub type Opened = (Manager, Open);
 pub struct Agent<H, U> {
     config: Config,
     host: Arc<H>,
-    clock: Clock,
     seeker: Seeker<U>,
     with: watch::Sender<Option<Manager>>,
     lost: watch::Receiver<u64>,
     opens: mpsc::UnboundedSender<Opened>,
-    tasks: BTreeMap<TaskId, watch::Sender<Order>>,
-    workers: JoinSet<TaskId>,
-    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+    staff: Staff<H>,
     reports: Reports,
     /// The Raft index of the newest assignment taken in. An older one is refused.
     generation: u64,
@@ -113,14 +112,11 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         let agent = Self {
             seeker: Seeker::new(uplink, config.managers.clone()),
             config,
+            staff: Staff::new(host.clone(), clock),
             host,
-            clock,
             with,
             lost: losses,
             opens,
-            tasks: BTreeMap::new(),
-            workers: JoinSet::new(),
-            said: mpsc::unbounded_channel(),
             reports: Reports::default(),
             generation: 0,
             fetches: JoinSet::new(),
@@ -129,14 +125,19 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         (agent, heart)
     }
 
-    /// Adopts what runs here, then keeps a session for ever. Fails only if the ledger cannot be read.
-    pub async fn run(mut self) -> Result<(), Failure> {
+    /// Takes up what runs here. Fails if the ledger cannot be read. To be called once, before [`Agent::run`].
+    pub async fn adopt(&mut self) -> Result<(), Failure> {
         for record in self.host.records().await? {
             if let Some(status) = &record.status {
                 self.reports.status(record.assigned.id, status.clone());
             }
-            self.employ(record);
+            self.staff.employ(record);
         }
+        Ok(())
+    }
+
+    /// Keeps a session, one after the other, for ever.
+    pub async fn run(mut self) -> Infallible {
         loop {
             let images = self.host.images().await;
             self.reports.images(images);
@@ -144,7 +145,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             let (manager, session) = self.seek(&hello).await;
             self.with.send_replace(Some(manager));
             self.reports.begin_session();
-            self.attend(manager, session).await;
+            match self.attend(manager, session).await {
+                Ok(()) => self.seeker.followed(),
+                Err(Refused) => self.seeker.refused(),
+            }
             self.with.send_replace(None);
             self.seeker.lost(manager);
         }
@@ -156,18 +160,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         loop {
             tokio::select! {
                 biased;
-                Some(said) = self.said.1.recv() => {
-                    if self.tasks.contains_key(&said.task) {
-                        self.reports.status(said.task, said.status);
-                    }
-                }
-                Some(done) = self.workers.join_next() => match done {
-                    Ok(id) => {
-                self.tasks.remove(&id);
-                self.reports.forget(id);
-            }
-                    Err(error) => tracing::error!(%error, "a task's loop failed"),
-                },
+                news = self.staff.news() => self.reports.hear(news),
                 found = &mut seek => return found,
             }
         }
@@ -179,41 +172,34 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             labels: self.config.labels.clone().into_iter().collect(),
             capacity: Some(self.config.capacity.into()),
             version: self.config.version.clone(),
-            known: self.tasks.keys().map(|id| (*id).into()).collect(),
+            known: self.staff.known().map(Into::into).collect(),
         }
     }
 
     /// Runs one session to its end.
-    async fn attend(&mut self, manager: Manager, mut session: Session) {
+    async fn attend(&mut self, manager: Manager, mut session: Session) -> Result<(), Refused> {
         self.lost.mark_unchanged();
         loop {
-            while let Ok(said) = self.said.1.try_recv() {
-                self.heard(said);
+            while let Some(Said { task, status }) = self.staff.said() {
+                self.reports.status(task, status);
             }
             if let Some(report) = self.reports.next() {
                 let message = FromAgent { kind: Some(from_agent::Kind::Report(report)) };
                 if session.outgoing.send(message).await.is_err() {
-                    return;
+                    return Ok(());
                 }
             }
             tokio::select! {
                 biased;
                 message = session.incoming.next() => match message {
-                    Some(message) => if self.take(manager, message).await.is_err() { return },
-                    None => return,
+                    Some(message) => self.take(manager, message).await?,
+                    None => return Ok(()),
                 },
-                Some(said) = self.said.1.recv() => self.heard(said),
-                Some(done) = self.workers.join_next() => self.settle(done),
+                news = self.staff.news() => self.reports.hear(news),
                 Some(fetched) = self.fetches.join_next() => self.fetched(fetched).await,
-                changed = self.lost.changed() => if changed.is_ok() { return },
+                // An error is a heart that beats no more, and nothing to hear from.
+                Ok(()) = self.lost.changed() => return Ok(()),
             }
-        }
-    }
-
-    /// What a forgotten task still said is of no use to anyone.
-    fn heard(&mut self, said: Said) {
-        if self.tasks.contains_key(&said.task) {
-            self.reports.status(said.task, said.status);
         }
     }
 
@@ -251,11 +237,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         let subnet = wire::subnet(&subnet.base, subnet.prefix).map_err(|error| unreadable(&error))?;
         if let Err(failure) = self.host.join_network(subnet).await {
             tracing::error!(%failure, "this node's network could not be set up; trying again");
-            tokio::time::sleep(Duration::from_secs(1)).await;
             return Err(Refused);
         }
         self.generation = generation;
-        self.accept(tasks, unknown, images).await
+        self.accept(tasks, unknown, images)
     }
 
     async fn delta(&mut self, delta: Delta) -> Result<(), Refused> {
@@ -264,16 +249,17 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             tracing::info!(from, known = self.generation, "a gap in the assignments; asking for the whole");
             return Err(Refused);
         }
+        let dropped: Result<Vec<Digest>, _> = dropped_images.iter().map(|text| wire::digest(text)).collect();
+        let dropped = dropped.map_err(|error| unreadable(&error))?;
         self.generation = generation;
-        self.accept(tasks, unknown, images).await?;
-        for digest in dropped_images {
-            let digest = wire::digest(&digest).map_err(|error| unreadable(&error))?;
+        self.accept(tasks, unknown, images)?;
+        for digest in dropped {
             self.discard(digest).await;
         }
         Ok(())
     }
 
-    async fn accept(
+    fn accept(
         &mut self,
         tasks: Vec<wire::proto::agent::AssignedTask>,
         unknown: Vec<wire::proto::model::TaskId>,
@@ -288,55 +274,16 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => return Err(unreadable(&error)),
         };
         for assigned in tasks {
-            self.assign(assigned);
+            self.staff.assign(assigned);
         }
         for id in unknown {
-            self.forget(id);
+            self.staff.forget(id);
+            self.reports.forget(id);
         }
         for source in images {
             self.fetch(source);
         }
         Ok(())
-    }
-
-    fn assign(&mut self, assigned: Assigned) {
-        match self.tasks.get(&assigned.id) {
-            Some(task) => drop(task.send_replace(Order::Do(Arc::new(assigned)))),
-            None => {
-                let record = Record { assigned, status: None, failures: 0, remains: false };
-                if let Err(failure) = self.host.save(&record) {
-                    tracing::error!(task = %record.assigned.id, %failure, "the ledger could not be written");
-                }
-                self.employ(record);
-            }
-        }
-    }
-
-    fn employ(&mut self, record: Record) {
-        let (sender, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
-        self.tasks.insert(record.assigned.id, sender);
-        let worker =
-            Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
-        self.workers.spawn(worker.run());
-    }
-
-    fn forget(&mut self, id: TaskId) {
-        match self.tasks.get(&id) {
-            Some(task) => drop(task.send_replace(Order::Forget)),
-            None => tracing::debug!(task = %id, "told to forget a task that is not known here"),
-        }
-        self.reports.forget(id);
-    }
-
-    /// A task's loop has ended: the task is forgotten.
-    fn settle(&mut self, done: Result<TaskId, tokio::task::JoinError>) {
-        match done {
-            Ok(id) => {
-                self.tasks.remove(&id);
-                self.reports.forget(id);
-            }
-            Err(error) => tracing::error!(%error, "a task's loop failed"),
-        }
     }
 
     fn fetch(&mut self, source: ImageSource) {
@@ -372,11 +319,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
     }
 
     async fn discard(&mut self, digest: Digest) {
-        let used = self.tasks.values().any(|task| {
-            matches!(&*task.borrow(), Order::Do(assigned)
-                if assigned.image == digest && assigned.desired == Desired::Running)
-        });
-        if used {
+        if self.staff.uses(digest) {
             return;
         }
         self.fetching.remove(&digest);
@@ -396,3 +339,6 @@ fn unreadable(error: &wire::Invalid) -> Refused {
     tracing::warn!(%error, "an assignment that cannot be read is refused");
     Refused
 }
+
+#[cfg(test)]
+mod tests;

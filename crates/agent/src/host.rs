@@ -3,6 +3,9 @@
 //! [`crate::real::RealHost`] runs containers. Simulated clusters have a host of their own, whose containers survive the
 //! agent as real ones do.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +40,10 @@ pub struct ImageSource {
 
 /// The machine. Every effect can be repeated after it was cut short, and finds what the cut one left.
 pub trait Host: Send + Sync + 'static {
-    /// The records that the last agent left.
+    /// The records that the last agent left. What there is of a task without one goes: nobody would ever ask for it.
     fn records(&self) -> BoxFuture<'_, Result<Vec<Record>, Failure>>;
+    /// A task's record as it was last written; `None` if it never was.
+    fn record(&self, task: TaskId) -> Result<Option<Record>, Failure>;
     /// Writes a record, replacing the task's last one.
     fn save(&self, record: &Record) -> Result<(), Failure>;
     /// Drops a task's record. What is left of the task on the host goes first.
@@ -49,7 +54,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// What became of one attempt.
     fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found>;
-    /// Fetches the image if need be and starts a container. Returns once its process runs.
+    /// Brings the task's image here, ready to be mounted. It may take long and touches no container: dropped at any point,
+    /// it leaves nothing but content that the next call finds.
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Starts a container from what was prepared. Returns once its process runs. Not to be dropped while the agent lives:
+    /// threads would go on making things that nobody waits for.
     fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>>;
     /// Waits until the container has ended. Finds it even if it was started by an agent before this one.
     fn ended(&self, task: TaskId) -> BoxFuture<'_, ()>;

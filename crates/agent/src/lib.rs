@@ -1,8 +1,8 @@
 //! The worker role: keep assigned tasks running on this node, and report what is seen.
 //!
 //! Enter at [`Agent`]. In reading order: [`step`] (the pure decision for one task), [`task`] (the loop that carries it
-//! out), [`ledger`] (what survives the agent), [`host`] (the effects, real ones in [`real`]), [`report`] (what is said, until
-//! it is heard), [`session`] (with whom), [`uplink`] (how managers are reached).
+//! out), [`staff`] (who keeps the loops), [`ledger`] (what survives the agent), [`host`] (the effects, real ones in
+//! [`real`]), [`report`] (what is said, until it is heard), [`session`] (with whom), [`uplink`] (how managers are reached).
 //!
 //! **Invariant:** containers do not belong to the agent. Stopping, killing or upgrading it touches none of them, and so
 //! does losing every manager: a task is stopped on its own explicit desired state and on nothing else.
@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod real;
 mod report;
 mod session;
+mod staff;
 mod step;
 mod task;
 pub mod uplink;

@@ -16,6 +16,7 @@ pub mod streams;
 
 pub use image as image_store;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use identity::Connector;
-use model::{Digest, Phase, Subnet, TaskId};
+use model::{Digest, Phase, Subnet, TaskId, TaskStatus};
 use runtime::ShimBinary;
 
 use crate::host::{Failure, Found, Host, ImageSource};
@@ -67,6 +68,13 @@ impl RealHost {
     }
 }
 
+/// Whether a task has its address and ports on this node. An attempt that has ended has given them back, and one that is
+/// being prepared has not taken them yet.
+fn holds(record: &Record) -> bool {
+    let idle = |status: &TaskStatus| matches!(status.phase, Phase::Preparing | Phase::Exited);
+    record.remains && !record.status.as_ref().is_some_and(idle)
+}
+
 /// An error and everything that caused it, in one line.
 pub(crate) fn failure(what: &str, error: &dyn std::error::Error) -> Failure {
     let mut text = format!("{what}: {error}");
@@ -93,21 +101,25 @@ impl Host for RealHost {
         async move {
             let disk = self.disk.clone();
             let records = blocking(move || disk.records()).await?;
-            // What was published stays so: the first change replaces the whole table.
-            for record in &records {
-                // An attempt that has ended has given back what it held, and takes it again when it starts.
-                let held = record.status.as_ref().is_none_or(|status| status.phase != Phase::Exited);
-                if record.remains && held {
-                    self.plane.adopt(&record.assigned);
-                }
+            // What they publish stays published: the first change replaces the whole table.
+            for record in records.iter().filter(|record| holds(record)) {
+                self.plane.adopt(&record.assigned);
             }
+            // Without a subnet no agent before this one has made anything.
             if let Some(subnet) = self.disk.subnet()? {
                 self.plane.join(subnet).await?;
                 self.plane.publish().await?;
+                let known = records.iter().filter(|record| record.remains);
+                let known: BTreeSet<TaskId> = known.map(|record| record.assigned.id).collect();
+                self.plane.sweep(&known).await;
             }
             Ok(records)
         }
         .boxed()
+    }
+
+    fn record(&self, task: TaskId) -> Result<Option<Record>, Failure> {
+        self.disk.record(task)
     }
 
     fn save(&self, record: &Record) -> Result<(), Failure> {
@@ -134,18 +146,31 @@ impl Host for RealHost {
         self.containers.find(task, attempt).boxed()
     }
 
-    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
             let source = ImageSource { digest: task.image, holders: task.holders.clone() };
-            let image = async {
-                self.fetcher.fetch(source).await?;
-                self.containers.unpack(task.image).await
-            };
-            // The slowest two parts of a start have nothing to do with one another.
-            let (image, netns) = tokio::join!(image, self.plane.attach(&task));
+            self.fetcher.fetch(source).await?;
+            self.containers.unpack(task.image).await.map(drop)
+        }
+        .boxed()
+    }
+
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+        async move {
+            // Both are system time, and have nothing to do with one another: the image is unpacked already.
+            let (image, netns) = tokio::join!(self.containers.unpack(task.image), self.plane.attach(&task));
             let (image, netns) = (image?, netns?);
-            let published = self.plane.publish();
-            let running = self.containers.run(&task, attempt, image, netns);
+            tracing::debug!(target: "hop", hop = "attached", task = %task.id);
+            let published = async {
+                let published = self.plane.publish().await;
+                tracing::debug!(target: "hop", hop = "published", task = %task.id);
+                published
+            };
+            let running = async {
+                let running = self.containers.run(&task, attempt, image, netns).await;
+                tracing::debug!(target: "hop", hop = "started", task = %task.id);
+                running
+            };
             let (published, running) = tokio::join!(published, running);
             published.and(running)
         }
@@ -186,5 +211,37 @@ impl Host for RealHost {
 
     fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>> {
         self.fetcher.discard(image).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Desired, Timestamp};
+
+    use super::*;
+    use crate::host::fake::assigned;
+
+    #[test]
+    fn a_task_has_its_address_from_the_start_of_an_attempt_until_its_end_was_taken_note_of() {
+        let record = |phase| {
+            let status = TaskStatus {
+                attempt: 1,
+                phase,
+                seq: 0,
+                ready: false,
+                at: Timestamp(0),
+                exit: None,
+                ended: None,
+                reason: None,
+            };
+            Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
+        };
+        for phase in [Phase::Starting, Phase::Running, Phase::Stopping] {
+            assert!(holds(&record(phase)), "{phase:?}");
+            assert!(!holds(&Record { remains: false, ..record(phase) }), "{phase:?}");
+        }
+        for phase in [Phase::Preparing, Phase::Exited] {
+            assert!(!holds(&record(phase)), "{phase:?}");
+        }
     }
 }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Digest, TaskId, TaskStatus};
 use wire::proto::agent::{HeldImages, Report};
 
+use crate::staff::News;
+use crate::task::Said;
+
 /// Statuses in three piles: all that were ever said, those on their way, and those that wait behind them.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
@@ -18,6 +21,13 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
+    pub(crate) fn hear(&mut self, news: News) {
+        match news {
+            News::Said(Said { task, status }) => self.status(task, status),
+            News::Over(task) => self.forget(task),
+        }
+    }
+
     pub(crate) fn status(&mut self, task: TaskId, status: TaskStatus) {
         self.latest.insert(task, status);
         self.waiting.insert(task);

@@ -14,7 +14,7 @@ use crate::step::{Container, Effect, Next, Observed, step};
 /// How long a container has between the stop signal and the kill: Compose's default `stop_grace_period`.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// An attempt that takes longer than this to start is reported as being prepared; a quicker one saves the cluster a write.
+/// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
 
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
@@ -56,7 +56,7 @@ impl<H: Host> Worker<H> {
     ) -> Self {
         let status = record.status.as_ref();
         Self {
-            attempt: status.map_or(0, |status| status.attempt),
+            attempt: status.map_or(0, begun),
             ended: status.and_then(|status| status.ended),
             container: Container::None,
             host,
@@ -96,6 +96,12 @@ impl<H: Host> Worker<H> {
 
     async fn forget(mut self) -> TaskId {
         let id = self.record.assigned.id;
+        // A cluster that has forgotten a container still lets it end in order; what does not is destroyed below.
+        if self.container == Container::Running
+            && let Err(failure) = self.host.stop(id, GRACE).await
+        {
+            tracing::warn!(task = %id, %failure, "could not stop a task that is to be forgotten");
+        }
         while let Err(failure) = self.host.forget(id).await {
             if !self.again("remove what is left of", &failure).await {
                 break;
@@ -106,23 +112,23 @@ impl<H: Host> Worker<H> {
 
     /// Takes up what an agent before this one left.
     async fn adopt(&mut self) {
-        if self.ended.is_some() || !self.record.remains {
+        let Some(status) = self.record.status.clone() else { return };
+        // Of an attempt that was being prepared nothing was started, and the end of the one before it was taken note of.
+        if self.ended.is_some() || status.phase == Phase::Preparing {
             return;
         }
-        let id = self.record.assigned.id;
-        self.container = match (self.host.find(id, self.attempt).await, self.record.status.as_ref()) {
-            (Found::Running, _) => {
+        self.container = match self.host.find(self.record.assigned.id, self.attempt).await {
+            Found::Running => {
                 self.say_running();
                 Container::Running
             }
             // Its end was taken note of already.
-            (Found::Exited { .. } | Found::Nothing, Some(status)) if status.phase == Phase::Exited => {
+            Found::Exited { .. } | Found::Nothing if status.phase == Phase::Exited => {
                 Container::Resting { noted: status.at }
             }
-            (Found::Exited { exit, ran }, _) => Container::Exited { exit, ran },
+            Found::Exited { exit, ran } => Container::Exited { exit, ran },
             // It was started, or about to be, and nothing of it is left: the machine went down.
-            (Found::Nothing, Some(_)) => Container::Exited { exit: Exit::Unknown, ran: Duration::ZERO },
-            (Found::Nothing, None) => Container::None,
+            Found::Nothing => Container::Exited { exit: Exit::Unknown, ran: Duration::ZERO },
         };
     }
 
@@ -168,41 +174,110 @@ impl<H: Host> Worker<H> {
     async fn perform(&mut self, assigned: &Arc<Assigned>, effect: Effect) -> bool {
         match effect {
             Effect::Start { attempt } => self.start(assigned, attempt).await,
-            Effect::Stop => return self.stop(assigned).await,
-            Effect::Rest { failures } => return self.rest(failures).await,
-            Effect::End(ended) => return self.end(assigned, ended).await,
-            Effect::Remove => return self.remove(assigned.id).await,
+            Effect::Stop => self.stop(assigned).await,
+            Effect::Rest { failures } => self.rest(failures).await,
+            Effect::End(ended) => self.end(assigned, ended).await,
+            Effect::Remove => self.remove(assigned.id).await,
+        }
+    }
+
+    /// Makes an attempt, unless it is given up before anything of it was started: for another order, or because the agent
+    /// is being stopped.
+    async fn start(&mut self, assigned: &Arc<Assigned>, attempt: u32) -> bool {
+        self.attempt = attempt;
+        match self.prepare(assigned).await {
+            Some(Ok(())) => {}
+            Some(Err(failure)) => {
+                self.not_started(Phase::Preparing, failure);
+                return true;
+            }
+            None => return self.assigned.has_changed().is_ok(),
+        }
+        tracing::debug!(target: "hop", hop = "prepared", task = %assigned.id);
+        if !self.intend().await {
+            return self.assigned.has_changed().is_ok();
+        }
+        match self.launch(assigned).await {
+            Ok(()) => {
+                tracing::debug!(target: "hop", hop = "running", task = %assigned.id);
+                self.container = Container::Running;
+                self.say_running();
+            }
+            Err(failure) => self.not_started(Phase::Starting, failure),
         }
         true
     }
 
-    async fn start(&mut self, assigned: &Arc<Assigned>, attempt: u32) {
-        self.attempt = attempt;
-        // The intent comes before the kernel is touched: an agent that dies in between finds the attempt by its record.
-        self.record.remains = true;
-        self.record.status = Some(self.status(Phase::Preparing, None, None));
-        self.write();
+    /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
+    async fn prepare(&mut self, assigned: &Arc<Assigned>) -> Option<Result<(), Failure>> {
         let host = self.host.clone();
-        let mut starting = host.start(assigned.clone(), attempt);
-        let started = tokio::select! {
+        let mut preparing = host.prepare(assigned.clone());
+        let mut late = std::pin::pin!(tokio::time::sleep(WORTH_SAYING));
+        let mut unsaid = true;
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.assigned.changed() => if changed.is_err() || !self.is_wanted() { return None },
+                prepared = &mut preparing => return Some(prepared),
+                () = &mut late, if unsaid => {
+                    unsaid = false;
+                    self.say(self.status(Phase::Preparing, self.exit(), None));
+                }
+            }
+        }
+    }
+
+    /// Whether the newest order still is to run the task. Nothing else of an order changes in a task's life but who holds
+    /// its image, and that makes no difference to a fetch that is under way.
+    fn is_wanted(&mut self) -> bool {
+        let newest = self.assigned.borrow_and_update();
+        matches!(&*newest, Order::Do(assigned) if assigned.desired == Desired::Running)
+    }
+
+    /// The intent comes before the kernel is touched: an agent that dies in between finds the attempt by its record. So
+    /// what cannot be recorded is not started yet. False once it is not wanted any more.
+    async fn intend(&mut self) -> bool {
+        loop {
+            let status = Some(self.status(Phase::Starting, self.exit(), None));
+            let intent = Record { status, remains: true, ..self.record.clone() };
+            let Err(failure) = self.host.save(&intent) else {
+                self.record = intent;
+                return true;
+            };
+            self.say_unrecorded(failure);
+            if !self.wait(PAUSE).await || !self.is_wanted() {
+                return false;
+            }
+        }
+    }
+
+    /// Once for each reason: a disk that stays full is not worth a write of the cluster's every time.
+    fn say_unrecorded(&mut self, Failure(reason): Failure) {
+        let status = self.status(Phase::Preparing, self.exit(), Some(reason));
+        let said = self.record.status.as_ref().map(|said| (said.attempt, &said.reason));
+        if said != Some((status.attempt, &status.reason)) {
+            self.say(status);
+        }
+    }
+
+    async fn launch(&mut self, assigned: &Arc<Assigned>) -> Result<(), Failure> {
+        let host = self.host.clone();
+        let mut starting = host.start(assigned.clone(), self.attempt);
+        tokio::select! {
             biased;
             started = &mut starting => started,
             () = tokio::time::sleep(WORTH_SAYING) => {
-                self.say(self.status(Phase::Preparing, None, None));
+                self.say(self.status(Phase::Starting, self.exit(), None));
                 starting.await
             }
-        };
-        match started {
-            Ok(()) => {
-                self.container = Container::Running;
-                self.say_running();
-            }
-            Err(Failure(reason)) => {
-                tracing::warn!(task = %assigned.id, attempt, reason, "an attempt did not start");
-                self.container = Container::Exited { exit: Exit::NotStarted, ran: Duration::ZERO };
-                self.record.status = Some(self.status(Phase::Preparing, None, Some(reason)));
-            }
         }
+    }
+
+    fn not_started(&mut self, phase: Phase, Failure(reason): Failure) {
+        let (task, attempt) = (self.record.assigned.id, self.attempt);
+        tracing::warn!(%task, attempt, reason, "an attempt did not start");
+        self.container = Container::Exited { exit: Exit::NotStarted, ran: Duration::ZERO };
+        self.record.status = Some(self.status(phase, None, Some(reason)));
     }
 
     fn say_running(&mut self) {
@@ -316,5 +391,14 @@ impl<H: Host> Worker<H> {
             // A full disk must not stop containers; the next write may succeed.
             tracing::error!(task = %self.record.assigned.id, %failure, "the ledger could not be written");
         }
+    }
+}
+
+/// The latest attempt of which anything may have been started. One that was being prepared is made under its number
+/// again, and counts once.
+fn begun(status: &TaskStatus) -> u32 {
+    match status.phase {
+        Phase::Preparing => status.attempt.saturating_sub(1),
+        Phase::Created | Phase::Starting | Phase::Running | Phase::Stopping | Phase::Exited => status.attempt,
     }
 }

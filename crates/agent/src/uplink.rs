@@ -1,5 +1,7 @@
 //! How managers are reached. [`grpc`] is the real way; simulated clusters have a network of their own.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod grpc;
 
 use std::net::SocketAddr;

@@ -5,6 +5,8 @@ mod images;
 mod inspect;
 mod join;
 mod logs;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::pin::Pin;
@@ -53,7 +55,9 @@ impl Api {
         let request =
             if request.is_empty() { None } else { Some(wire::request_id(request).map_err(malformed)?) };
         let at = self.parts.clock.now(&self.parts.store.state());
-        self.parts.store.propose(Proposal { at, request, commands }).await.map_err(|error| undecided(&error))
+        let proposed = self.parts.store.propose(Proposal { at, request, commands }).await;
+        tracing::debug!(target: "hop", hop = "accepted");
+        proposed.map_err(|error| unanswered(&error))
     }
 
     async fn propose_one(&self, request: &str, command: Command) -> Result<Done, Status> {
@@ -74,9 +78,15 @@ fn malformed(error: wire::Invalid) -> Status {
     Status::invalid_argument(text)
 }
 
-/// A proposal whose outcome nobody can tell. The same request may be sent again: it takes effect once.
-fn undecided(error: &ProposeError) -> Status {
-    Status::unavailable(error.to_string())
+/// A change that is too large is the caller's to make smaller. Of any other, nobody can tell the outcome: the same request
+/// may be sent again, and takes effect once.
+fn unanswered(error: &ProposeError) -> Status {
+    match error {
+        ProposeError::TooLarge { .. } => Status::invalid_argument(error.to_string()),
+        ProposeError::NotLeader { .. } | ProposeError::Unknown { .. } | ProposeError::Stopped => {
+            Status::unavailable(error.to_string())
+        }
+    }
 }
 
 /// The status codes that clients turn into exit codes.
@@ -116,14 +126,23 @@ fn service_name(text: &str) -> Result<ServiceName, Status> {
     text.parse().map_err(|error: model::InvalidName| Status::invalid_argument(error.to_string()))
 }
 
+/// The answer to a change; `before` is the object's generation before it.
 fn change(done: &Done, before: u64, removed: Vec<String>) -> ChangeReply {
     match done {
-        Done::At(generation) => {
-            ChangeReply { generation: generation.0, changed: generation.0 != before, removed }
-        }
-        Done::Changed | Done::Admitted(_) => ChangeReply { generation: 0, changed: true, removed },
-        Done::Unchanged => ChangeReply { generation: 0, changed: false, removed },
+        Done::At(generation) => ChangeReply { generation: generation.0, changed: true, removed },
+        Done::Changed | Done::Admitted(_) => ChangeReply { generation: before, changed: true, removed },
+        Done::Unchanged => ChangeReply { generation: before, changed: false, removed },
     }
+}
+
+/// Every slot costs a row, whoever asks for it.
+fn affordable(service: &str, replicas: u32) -> Result<(), Status> {
+    let most = model::MAX_REPLICAS;
+    if replicas > most {
+        let text = format!("`{service}={replicas}`: a service has {most} replicas at most");
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(())
 }
 
 /// The services with their images' names pinned to what they stand for now.
@@ -154,10 +173,12 @@ impl Cluster for Api {
     }
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<ChangeReply>, Status> {
+        tracing::debug!(target: "hop", hop = "asked");
         let DeployRequest { request, stack, services, expected } = request.into_inner();
         let stack = name(&stack)?;
         let mut specs = Vec::new();
         for (service, spec) in services {
+            affordable(&format!("{stack}/{service}"), spec.replicas)?;
             specs.push((name(&service)?, spec.try_into().map_err(malformed)?));
         }
         if specs.is_empty() {
@@ -189,32 +210,28 @@ impl Cluster for Api {
     }
 
     async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ChangeReply>, Status> {
+        tracing::debug!(target: "hop", hop = "asked");
         let ScaleRequest { request, services } = request.into_inner();
         let mut commands = Vec::new();
         for to in services {
-            if to.replicas > model::MAX_REPLICAS {
-                let most = model::MAX_REPLICAS;
-                let text = format!("`{}={}`: a service has {most} replicas at most", to.service, to.replicas);
-                return Err(Status::invalid_argument(text));
-            }
+            affordable(&to.service, to.replicas)?;
             let service = service_name(&to.service)?;
             commands.push(Command::Scale { service, replicas: to.replicas, expected: None });
         }
         // All or none: one that is misspelt must not leave the others half done.
         let state = self.state().await?;
-        for command in &commands {
-            if let Command::Scale { service, .. } = command
-                && state.service_named(service).is_none()
-            {
-                return Err(refused(&Rejected::NoService(service.clone())));
-            }
-        }
-        let before = state.applied().0;
         let mut reply = ChangeReply::default();
+        for command in &commands {
+            let Command::Scale { service, .. } = command else { continue };
+            let Some((_, row)) = state.service_named(service) else {
+                return Err(refused(&Rejected::NoService(service.clone())));
+            };
+            reply.generation = reply.generation.max(row.generation.0);
+        }
         for outcome in self.propose(&request, commands).await? {
             let done = outcome.map_err(|rejected| refused(&rejected))?;
             let one = change(&done, 0, Vec::new());
-            reply.changed |= one.generation > before;
+            reply.changed |= one.changed;
             reply.generation = reply.generation.max(one.generation);
         }
         Ok(Response::new(reply))

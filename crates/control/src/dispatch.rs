@@ -23,7 +23,7 @@ const INBOX: usize = 1024;
 /// Messages that wait for one agent. An agent that does not keep up loses its session and is told everything anew.
 const OUTBOX: usize = 256;
 
-/// Tells one session of a node from those before it.
+/// Tells one session of a node from those before it, in this term and in others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
@@ -55,13 +55,17 @@ pub struct Dispatcher {
     inbox: mpsc::Sender<Message>,
 }
 
-/// The dispatcher's end of its handles.
+/// The dispatcher's end of its handles. It outlives the terms in which this manager leads, and so does what is queued in
+/// it; sessions are counted here so that none of it is taken for another session's.
 #[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Message>);
+pub struct Inbox {
+    messages: mpsc::Receiver<Message>,
+    last_session: u64,
+}
 
 pub(crate) fn channel() -> (Dispatcher, Inbox) {
     let (inbox, messages) = mpsc::channel(INBOX);
-    (Dispatcher { inbox }, Inbox(messages))
+    (Dispatcher { inbox }, Inbox { messages, last_session: 0 })
 }
 
 impl Dispatcher {
@@ -116,7 +120,7 @@ impl Dispatcher {
 impl Inbox {
     /// While this manager does not lead: drops what arrives, which tells each sender that there is no session here.
     pub(crate) async fn refuse(&mut self) {
-        if self.0.recv().await.is_none() {
+        if self.messages.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
     }

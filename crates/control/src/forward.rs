@@ -11,6 +11,7 @@ use http::{Request, Response};
 use identity::{Connector, Expect};
 use model::NodeId;
 use store::{Leadership, Store};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Channel;
@@ -111,14 +112,25 @@ impl Shared {
             return Status::unavailable(format!("the leader, {leader}, is not known here yet; try again"))
                 .into_http();
         };
-        let answered = match channel.ready().await {
-            Ok(ready) => ready.call(request).await,
-            Err(error) => Err(error),
+        let call = async {
+            match channel.ready().await {
+                Ok(ready) => ready.call(request).await,
+                Err(error) => Err(error),
+            }
         };
-        answered.unwrap_or_else(|error| {
-            self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
-            Status::unavailable(format!("the leader, {leader}, cannot be reached: {error}")).into_http()
-        })
+        let why = tokio::select! {
+            biased;
+            answered = call => match answered {
+                Ok(response) => return response,
+                Err(error) => format!("the leader, {leader}, cannot be reached: {error}"),
+            },
+            // One that is cut off says nothing until its connection is given up, and that takes longer than an election.
+            () = succeeded(self.node, leader, self.store.leadership()) => {
+                format!("{leader} does not lead any more; try again")
+            }
+        };
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
+        Status::unavailable(why).into_http()
     }
 
     fn channel(&self, leader: NodeId) -> Option<Channel> {
@@ -129,9 +141,42 @@ impl Shared {
     }
 }
 
+/// Returns when another node than `old` is known to lead. That nobody is known says nothing: the call may be answered yet.
+async fn succeeded(own: NodeId, old: NodeId, mut leadership: watch::Receiver<Leadership>) {
+    let other = |now: &Leadership| leader(own, now).is_some_and(|known| known != old);
+    if leadership.wait_for(other).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn leader(own: NodeId, leadership: &Leadership) -> Option<NodeId> {
     match leadership {
         Leadership::Leader { .. } => Some(own),
         Leadership::Follower { leader } => *leader,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_given_up_when_another_node_leads_and_not_before() {
+        const OWN: NodeId = NodeId(1);
+        const OLD: NodeId = NodeId(2);
+        let (published, leadership) = watch::channel(Leadership::Follower { leader: Some(OLD) });
+        let given_up = |now| {
+            published.send_replace(now);
+            succeeded(OWN, OLD, leadership.clone()).now_or_never().is_some()
+        };
+        assert!(!given_up(Leadership::Follower { leader: Some(OLD) }));
+        assert!(!given_up(Leadership::Follower { leader: None }));
+        assert!(given_up(Leadership::Follower { leader: Some(NodeId(3)) }));
+        assert!(given_up(Leadership::Leader { term: 4 }), "this one leads itself");
+        assert!(!given_up(Leadership::Follower { leader: Some(OLD) }));
+        drop(published);
+        assert!(succeeded(OWN, OLD, leadership).now_or_never().is_none(), "the store has stopped");
     }
 }

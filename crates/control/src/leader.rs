@@ -2,6 +2,7 @@
 
 use model::NodeId;
 use store::{Leadership, Store};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::WallClock;
@@ -54,22 +55,23 @@ impl Control {
         let Self { parts, dispatcher: _, mut inbox, streams: _ } = self;
         let mut leadership = parts.store.leadership();
         loop {
-            let leads = matches!(*leadership.borrow_and_update(), Leadership::Leader { .. });
-            if leads {
-                tracing::info!(node = %parts.node, "leading");
+            let now = *leadership.borrow_and_update();
+            if let Leadership::Leader { term } = now {
+                tracing::info!(node = %parts.node, term, "leading");
                 let mut loops = JoinSet::new();
                 loops.spawn(reconcile::run(parts.store.clone(), parts.clock.clone()));
                 loops.spawn(voters::run(parts.store.clone()));
-                // The dispatcher's inbox outlives a term; what was queued in another is refused by session number.
+                // The dispatcher's inbox outlives a term; what was queued in another is refused by session number, of
+                // which the inbox keeps count.
                 let dispatch = dispatch::run(&parts, &mut inbox);
                 tokio::select! {
                     biased;
-                    changed = until_deposed(&mut leadership) => if changed.is_err() { return },
+                    changed = until_over(term, &mut leadership) => if changed.is_err() { return },
                     () = dispatch => {}
                 }
                 // Dropping the set ends the reconcile loop with the term.
                 drop(loops);
-                tracing::info!(node = %parts.node, "no longer leading");
+                tracing::info!(node = %parts.node, term, "no longer leading");
             } else {
                 tokio::select! {
                     biased;
@@ -81,13 +83,33 @@ impl Control {
     }
 }
 
-async fn until_deposed(
-    leadership: &mut tokio::sync::watch::Receiver<Leadership>,
-) -> Result<(), tokio::sync::watch::error::RecvError> {
-    loop {
-        leadership.changed().await?;
-        if !matches!(*leadership.borrow_and_update(), Leadership::Leader { .. }) {
-            return Ok(());
-        }
+/// Returns when this manager does not lead in `term` any more. It may lead in the next one by then, without anyone having
+/// seen it follow in between.
+async fn until_over(
+    term: u64,
+    leadership: &mut watch::Receiver<Leadership>,
+) -> Result<(), watch::error::RecvError> {
+    leadership.wait_for(|now| *now != Leadership::Leader { term }).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_term_is_over_also_when_the_next_one_is_led_at_once() {
+        let leads = |term| Leadership::Leader { term };
+        let (published, mut leadership) = watch::channel(leads(3));
+        assert!(until_over(3, &mut leadership).now_or_never().is_none());
+        published.send_replace(leads(3));
+        assert!(until_over(3, &mut leadership).now_or_never().is_none());
+        published.send_replace(Leadership::Follower { leader: None });
+        published.send_replace(leads(4));
+        assert!(until_over(3, &mut leadership).now_or_never().is_some());
+        assert!(until_over(4, &mut leadership).now_or_never().is_none());
+        published.send_replace(Leadership::Follower { leader: Some(NodeId(2)) });
+        assert!(until_over(4, &mut leadership).now_or_never().is_some());
     }
 }

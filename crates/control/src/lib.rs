@@ -20,6 +20,12 @@ mod reconcile;
 mod streams;
 mod voters;
 
+#[cfg(test)]
+mod alone;
+#[cfg(test)]
+#[path = "../../controllers/tests/fixture/mod.rs"]
+mod fixture;
+
 pub use clock::WallClock;
 pub use leader::{Control, Parts};
 pub use members::Members;

@@ -40,10 +40,14 @@ pub(crate) async fn run(store: Store, clock: WallClock) {
             todo.done(pass.rest);
             continue;
         }
+        tracing::debug!(target: "hop", hop = "planned", commands = pass.commands.len());
         let proposal = Proposal { at: now, request: None, commands: pass.commands };
         match store.propose(proposal).await {
             // What was rejected was planned from a state that is no longer; what was accepted shows in the watch.
-            Ok(outcomes) if outcomes.iter().all(Result::is_ok) => todo.done(pass.rest),
+            Ok(outcomes) if outcomes.iter().all(Result::is_ok) => {
+                tracing::debug!(target: "hop", hop = "assigned");
+                todo.done(pass.rest);
+            }
             Ok(outcomes) => {
                 for rejected in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
                     tracing::debug!(%rejected, "planned from an older state");

@@ -182,10 +182,10 @@ fn running(layout: &Layout, nodes: &[NodeNumber]) -> Result<Vec<NodeNumber>, Dae
 }
 
 fn died(layout: &Layout, node: NodeNumber) -> JoinError {
-    JoinError::Died { node, log: daemon::last_words(layout, node, LAST_LINES) }
+    JoinError::Died { node, log: daemon::last_words(layout, node, 0, LAST_LINES) }
 }
 
 fn late(layout: &Layout, why: String, suspect: Option<NodeNumber>) -> JoinError {
-    let log = suspect.map(|node| daemon::last_words(layout, node, LAST_LINES)).unwrap_or_default();
+    let log = suspect.map(|node| daemon::last_words(layout, node, 0, LAST_LINES)).unwrap_or_default();
     JoinError::Late { why, within: PATIENCE, log }
 }

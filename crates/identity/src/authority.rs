@@ -108,6 +108,11 @@ impl<'a> RequestedKey<'a> {
     }
 }
 
+/// The digest by which a public key is known; of one only that [`Authority::issue`] signs.
+pub fn key_digest(public_key: &[u8]) -> Result<Digest, InvalidPublicKey> {
+    RequestedKey::parse(public_key).map(|_| sha256(public_key))
+}
+
 impl PublicKeyData for RequestedKey<'_> {
     fn der_bytes(&self) -> &[u8] {
         self.0
@@ -221,7 +226,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match subject {
-            Subject::Node(_) => {
+            Subject::Node { .. } => {
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
             }
             // Nobody is to be answered by an administrator's laptop.
@@ -291,7 +296,7 @@ impl fmt::Debug for CaCertificate {
 
 #[cfg(test)]
 mod tests {
-    use model::NodeId;
+    use model::{NodeId, Role};
 
     use super::*;
     use crate::subject::read_leaf;
@@ -318,7 +323,7 @@ mod tests {
     fn a_nodes_certificate_is_no_authority() {
         let authority = Authority::mint(CLUSTER, NOW).unwrap();
         let key = KeyPair::generate().unwrap();
-        let subject = Subject::Node(NodeId(1));
+        let subject = Subject::Node { id: NodeId(1), role: None };
         let leaf = authority.issue(&key.public_key_der(), &subject, NODE_LIFETIME, NOW).unwrap();
         assert!(matches!(CaCertificate::from_pem(&leaf), Err(InvalidCertificate::NotAnAuthority)));
         let reused = Authority::from_pem(&leaf, key.to_pem().expose());
@@ -329,7 +334,9 @@ mod tests {
     fn a_certificate_says_what_the_authority_decided() {
         let authority = Authority::mint(CLUSTER, NOW).unwrap();
         let key = KeyPair::generate().unwrap().public_key_der();
-        for subject in [Subject::Node(NodeId(3)), Subject::Admin("ops".parse().unwrap())] {
+        let node = |role| Subject::Node { id: NodeId(3), role };
+        let nodes = [None, Some(Role::Manager), Some(Role::Worker)].map(node);
+        for subject in nodes.into_iter().chain([Subject::Admin("ops".parse().unwrap())]) {
             let pem = authority.issue(&key, &subject, NODE_LIFETIME, NOW).unwrap();
             let facts = read_leaf(&from_pem(&pem).unwrap()).unwrap();
             let from = Timestamp(NOW.0 - BACKDATED_MILLIS);
@@ -342,7 +349,8 @@ mod tests {
     fn no_certificate_outlives_its_authority() {
         let authority = Authority::mint(CLUSTER, NOW).unwrap();
         let key = KeyPair::generate().unwrap().public_key_der();
-        let pem = authority.issue(&key, &Subject::Node(NodeId(3)), AUTHORITY_LIFETIME * 2, NOW).unwrap();
+        let subject = Subject::Node { id: NodeId(3), role: None };
+        let pem = authority.issue(&key, &subject, AUTHORITY_LIFETIME * 2, NOW).unwrap();
         let facts = read_leaf(&from_pem(&pem).unwrap()).unwrap();
         assert_eq!(facts.validity.until, authority.certificate().validity().until);
     }
@@ -354,15 +362,18 @@ mod tests {
         assert_eq!(good.len(), 91);
         let other_curve = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let trailing = [&good[..], &[0]].concat();
+        let subject = Subject::Node { id: NodeId(3), role: None };
         let mut compressed = good.clone();
         compressed[26] = 2;
         for bad in [&good[..0], &good[..90], &trailing, &compressed, &other_curve.subject_public_key_info()] {
-            let issued = authority.issue(bad, &Subject::Node(NodeId(3)), NODE_LIFETIME, NOW);
+            let issued = authority.issue(bad, &subject, NODE_LIFETIME, NOW);
             assert!(
                 matches!(issued, Err(IssueError::PublicKey(InvalidPublicKey))),
                 "{bad:02x?} was accepted"
             );
+            assert_eq!(key_digest(bad), Err(InvalidPublicKey), "{bad:02x?} has a digest");
         }
+        assert_eq!(key_digest(&good), Ok(sha256(&good)));
     }
 
     #[test]

@@ -215,7 +215,7 @@ pub(crate) async fn handshake(
 fn server_name(credentials: &Credentials, expect: Expect) -> String {
     let cluster = credentials.ca().cluster();
     match expect {
-        Expect::Node(id) => Subject::Node(id).dns_name(cluster).expect("every node has one"),
+        Expect::Node(id) => Subject::Node { id, role: None }.dns_name(cluster).expect("every node has one"),
         Expect::AnyNode => format!("{cluster}.gantry"),
     }
 }

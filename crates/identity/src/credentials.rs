@@ -116,6 +116,7 @@ mod tests {
     use crate::{Authority, NODE_LIFETIME};
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
+    const NODE: Subject = Subject::Node { id: NodeId(3), role: None };
 
     fn credentials(
         signer: &Authority,
@@ -123,7 +124,7 @@ mod tests {
         now: Timestamp,
     ) -> Result<Credentials, CredentialsError> {
         let key = KeyPair::generate().unwrap();
-        let pem = signer.issue(&key.public_key_der(), &Subject::Node(NodeId(3)), NODE_LIFETIME, NOW).unwrap();
+        let pem = signer.issue(&key.public_key_der(), &NODE, NODE_LIFETIME, NOW).unwrap();
         Credentials::new(ca.certificate().clone(), &pem, &key, now)
     }
 
@@ -131,7 +132,7 @@ mod tests {
     fn credentials_are_refused_unless_they_belong_together() {
         let [ours, theirs] = [1, 2].map(|id| Authority::mint(ClusterId(id), NOW).unwrap());
         let impostor = Authority::mint(ClusterId(1), NOW).unwrap();
-        assert_eq!(credentials(&ours, &ours, NOW).unwrap().subject(), &Subject::Node(NodeId(3)));
+        assert_eq!(credentials(&ours, &ours, NOW).unwrap().subject(), &NODE);
         assert!(matches!(credentials(&theirs, &ours, NOW), Err(CredentialsError::Cluster { .. })));
         assert!(matches!(credentials(&impostor, &ours, NOW), Err(CredentialsError::Untrusted { .. })));
         for wrong in [Timestamp(0), Timestamp(NOW.0 - 7_200_000), NOW.plus(NODE_LIFETIME * 2)] {
@@ -146,7 +147,7 @@ mod tests {
     fn a_certificate_with_the_key_of_another_is_refused() {
         let ca = Authority::mint(ClusterId(1), NOW).unwrap();
         let [one, other] = [0, 1].map(|_| KeyPair::generate().unwrap());
-        let pem = ca.issue(&one.public_key_der(), &Subject::Node(NodeId(3)), NODE_LIFETIME, NOW).unwrap();
+        let pem = ca.issue(&one.public_key_der(), &NODE, NODE_LIFETIME, NOW).unwrap();
         let mixed = Credentials::new(ca.certificate().clone(), &pem, &other, NOW);
         assert!(matches!(mixed, Err(CredentialsError::Key { .. })));
     }

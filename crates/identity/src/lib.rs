@@ -11,9 +11,10 @@
 //! - Judging a call: the connection says which [`Peer`] is there, [`Authorise`] asks [`policy`] about each
 //!   request.
 //!
-//! **Invariant:** a role is nowhere in a certificate. The replicated state, behind [`Membership`], is the
-//! only word on what a node may do, so that a node that is removed or demoted is denied with its next call.
-//! There is no revocation list.
+//! **Invariant:** the replicated state, behind [`Membership`], has the word on what a node may do, so that a
+//! node that is removed or demoted is denied with its next call. There is no revocation list. The role in a
+//! certificate counts for one thing only: for a node that was admitted after what that state knows. A manager
+//! that was away could otherwise never be told anything by one that was elected meanwhile.
 //!
 //! **Invariant:** there is no session resumption. A resumed session would carry a client over that was
 //! verified against what was true then.
@@ -39,7 +40,7 @@ mod tests;
 pub use acceptor::{Acceptor, HandshakeError};
 pub use authority::{
     ADMIN_LIFETIME, Authority, CaCertificate, InvalidPublicKey, IssueError, LoadAuthorityError,
-    MintAuthorityError, NODE_LIFETIME,
+    MintAuthorityError, NODE_LIFETIME, key_digest,
 };
 pub use connection::Connection;
 pub use connector::{

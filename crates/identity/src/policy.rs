@@ -10,8 +10,9 @@ use crate::Peer;
 /// reply named, since it could otherwise not be told anything by anyone. A worker answers from what the
 /// managers told it.
 pub trait Membership: Send + Sync {
-    /// The role of a node, `None` for one that is not, or no longer, a member.
-    fn role(&self, node: NodeId) -> Option<Role>;
+    /// The role of a node, `None` for one that is not, or no longer, a member. `certified` is what its
+    /// certificate says: the word on a node that was admitted after what is known here, and on no other.
+    fn role(&self, node: NodeId, certified: Option<Role>) -> Option<Role>;
 }
 
 /// A kind of caller.
@@ -95,7 +96,7 @@ pub fn authorise(method: &str, peer: &Peer, membership: &dyn Membership) -> Resu
         });
     };
     let role = match peer {
-        Peer::Node(node) => Some(membership.role(*node).ok_or(Denied::NotAMember { node: *node })?),
+        Peer::Node { id, role } => Some(membership.role(*id, *role).ok_or(Denied::NotAMember { node: *id })?),
         Peer::Admin { .. } | Peer::Local | Peer::Joining => None,
     };
     if rule.who.iter().any(|who| is(*who, peer, role)) {
@@ -104,7 +105,7 @@ pub fn authorise(method: &str, peer: &Peer, membership: &dyn Membership) -> Resu
     let method = rule.method;
     match peer {
         Peer::Joining => Err(Denied::NoCertificate { method }),
-        Peer::Node(_) | Peer::Admin { .. } | Peer::Local => {
+        Peer::Node { .. } | Peer::Admin { .. } | Peer::Local => {
             Err(Denied::NotAllowed { peer: peer.clone(), method })
         }
     }
@@ -125,25 +126,33 @@ fn is(who: Who, peer: &Peer, role: Option<Role>) -> bool {
 mod tests {
     use super::*;
 
-    /// Node 1 is a manager, node 2 a worker, node 3 was removed.
+    /// Node 1 is a manager, node 2 a worker, node 3 was removed; what came later has not been heard of.
     struct Members;
 
     impl Membership for Members {
-        fn role(&self, node: NodeId) -> Option<Role> {
+        fn role(&self, node: NodeId, certified: Option<Role>) -> Option<Role> {
             match node.0 {
                 1 => Some(Role::Manager),
                 2 => Some(Role::Worker),
-                _ => None,
+                3 => None,
+                _ => certified,
             }
         }
+    }
+
+    fn node(id: u64, role: Option<Role>) -> Peer {
+        Peer::Node { id: NodeId(id), role }
     }
 
     /// The callers that a method lets in.
     fn callers(method: &str) -> String {
         let peers = [
-            ("manager", Peer::Node(NodeId(1))),
-            ("worker", Peer::Node(NodeId(2))),
-            ("removed", Peer::Node(NodeId(3))),
+            ("manager", node(1, None)),
+            // Demoted, whatever its certificate says.
+            ("worker", node(2, Some(Role::Manager))),
+            ("removed", node(3, Some(Role::Manager))),
+            ("newcomer", node(4, Some(Role::Manager))),
+            ("unsaid", node(5, None)),
             ("admin", Peer::Admin { name: "ops".parse().unwrap() }),
             ("local", Peer::Local),
             ("joining", Peer::Joining),
@@ -156,10 +165,10 @@ mod tests {
     fn each_service_admits_its_callers_and_nobody_else() {
         for rule in TABLE {
             let expected = match rule.method {
-                "/gantry.api.v1.Cluster/Join" => "manager worker admin local joining",
-                method if method.starts_with("/gantry.api.v1.Cluster/") => "manager admin local",
-                method if method.starts_with("/gantry.agent.v1.") => "manager worker",
-                method if method.starts_with("/gantry.raft.v1.Raft/") => "manager",
+                "/gantry.api.v1.Cluster/Join" => "manager worker newcomer admin local joining",
+                method if method.starts_with("/gantry.api.v1.Cluster/") => "manager newcomer admin local",
+                method if method.starts_with("/gantry.agent.v1.") => "manager worker newcomer",
+                method if method.starts_with("/gantry.raft.v1.Raft/") => "manager newcomer",
                 other => panic!("{other} is in the table, and this test does not know its service"),
             };
             assert_eq!(callers(rule.method), expected, "{}", rule.method);
@@ -216,11 +225,8 @@ mod tests {
     fn a_denial_says_who_and_what() {
         let denied = |method, peer| authorise(method, &peer, &Members).unwrap_err().to_string();
         let call = "/gantry.raft.v1.Raft/Call";
-        assert_eq!(denied(call, Peer::Node(NodeId(2))), "node n2 may not call /gantry.raft.v1.Raft/Call");
-        assert_eq!(
-            denied(call, Peer::Node(NodeId(3))),
-            "node n3 is not a member of this cluster, or no longer"
-        );
+        assert_eq!(denied(call, node(2, None)), "node n2 may not call /gantry.raft.v1.Raft/Call");
+        assert_eq!(denied(call, node(3, None)), "node n3 is not a member of this cluster, or no longer");
         assert_eq!(
             denied(call, Peer::Joining),
             "/gantry.raft.v1.Raft/Call needs a certificate of this cluster"

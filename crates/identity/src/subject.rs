@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{ClusterId, Name, NodeId, Timestamp};
+use model::{ClusterId, Name, NodeId, Role, Timestamp};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use x509_parser::certificate::X509Certificate;
@@ -13,7 +13,11 @@ use x509_parser::extensions::GeneralName;
 /// Whom a certificate names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    Node(NodeId),
+    Node {
+        id: NodeId,
+        /// What it was admitted as. Certificates from before that was written down say nothing.
+        role: Option<Role>,
+    },
     /// A person or program that operates the cluster from outside.
     Admin(Name),
 }
@@ -21,7 +25,11 @@ pub enum Subject {
 /// Who is calling. The connection knows it; tonic puts it into the extensions of every request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
-    Node(NodeId),
+    Node {
+        id: NodeId,
+        /// What its certificate says that it was admitted as. [`crate::Membership`] knows whether that counts.
+        role: Option<Role>,
+    },
     Admin {
         name: Name,
     },
@@ -71,7 +79,11 @@ impl Subject {
     /// certificate's names.
     pub fn uri(&self, cluster: ClusterId) -> String {
         match self {
-            Self::Node(id) => format!("spiffe://{cluster}/node/{}", id.0),
+            Self::Node { id, role: None } => format!("spiffe://{cluster}/node/{}", id.0),
+            Self::Node { id, role: Some(Role::Manager) } => {
+                format!("spiffe://{cluster}/node/{}/manager", id.0)
+            }
+            Self::Node { id, role: Some(Role::Worker) } => format!("spiffe://{cluster}/node/{}/worker", id.0),
             Self::Admin(name) => format!("spiffe://{cluster}/admin/{name}"),
         }
     }
@@ -80,7 +92,7 @@ impl Subject {
     /// gantry itself compares the URI.
     pub fn dns_name(&self, cluster: ClusterId) -> Option<String> {
         match self {
-            Self::Node(id) => Some(format!("node-{}.{cluster}.gantry", id.0)),
+            Self::Node { id, role: _ } => Some(format!("node-{}.{cluster}.gantry", id.0)),
             Self::Admin(_) => None,
         }
     }
@@ -91,9 +103,12 @@ impl Subject {
 fn parse_uri(uri: &str) -> Option<(ClusterId, Subject)> {
     let (cluster, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
     let cluster = cluster.parse().ok()?;
-    let subject = match path.split_once('/')? {
-        ("node", id) => Subject::Node(NodeId(id.parse().ok()?)),
-        ("admin", name) => Subject::Admin(name.parse().ok()?),
+    let node = |id: &str, role| Some(Subject::Node { id: NodeId(id.parse().ok()?), role });
+    let subject = match path.split('/').collect::<Vec<_>>()[..] {
+        ["node", id] => node(id, None)?,
+        ["node", id, "manager"] => node(id, Some(Role::Manager))?,
+        ["node", id, "worker"] => node(id, Some(Role::Worker))?,
+        ["admin", name] => Subject::Admin(name.parse().ok()?),
         _ => return None,
     };
     (subject.uri(cluster) == uri).then_some((cluster, subject))
@@ -181,7 +196,7 @@ impl Validity {
 impl From<Subject> for Peer {
     fn from(subject: Subject) -> Self {
         match subject {
-            Subject::Node(id) => Self::Node(id),
+            Subject::Node { id, role } => Self::Node { id, role },
             Subject::Admin(name) => Self::Admin { name },
         }
     }
@@ -190,7 +205,7 @@ impl From<Subject> for Peer {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(id) => write!(f, "node {id}"),
+            Self::Node { id, role: _ } => write!(f, "node {id}"),
             Self::Admin(name) => write!(f, "administrator {name}"),
         }
     }
@@ -199,7 +214,7 @@ impl fmt::Display for Subject {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(id) => write!(f, "node {id}"),
+            Self::Node { id, role: _ } => write!(f, "node {id}"),
             Self::Admin { name } => write!(f, "administrator {name}"),
             Self::Local => f.write_str("root on the local socket"),
             Self::Joining => f.write_str("a caller without a certificate"),
@@ -216,7 +231,9 @@ mod tests {
     #[test]
     fn a_uri_reads_back_as_written_and_in_no_other_form() {
         let cluster = ClusterId(0xabc);
-        for subject in [Subject::Node(NodeId(3)), Subject::Admin("ops".parse().unwrap())] {
+        let node = |role| Subject::Node { id: NodeId(3), role };
+        let nodes = [None, Some(Role::Manager), Some(Role::Worker)].map(node);
+        for subject in nodes.into_iter().chain([Subject::Admin("ops".parse().unwrap())]) {
             assert_eq!(parse_uri(&subject.uri(cluster)), Some((cluster, subject)));
         }
         let id = cluster.to_string();
@@ -228,6 +245,10 @@ mod tests {
             format!("spiffe://{id}/node/03"),
             format!("spiffe://{id}/node/+3"),
             format!("spiffe://{id}/node/3/"),
+            format!("spiffe://{id}/node/3/owner"),
+            format!("spiffe://{id}/node/3/Manager"),
+            format!("spiffe://{id}/node/3/manager/"),
+            format!("spiffe://{id}/node/3/worker/manager"),
             format!("spiffe://{id}/node/99999999999999999999"),
             format!("spiffe://{id}/admin/a/b"),
             format!("spiffe://{id}/manager/3"),

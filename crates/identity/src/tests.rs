@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use model::{ClusterId, Digest, NodeId, Timestamp};
+use model::{ClusterId, Digest, NodeId, Role, Timestamp};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +39,12 @@ fn admin() -> Subject {
 }
 
 fn node(id: u64) -> Subject {
-    Subject::Node(NodeId(id))
+    Subject::Node { id: NodeId(id), role: Some(Role::Manager) }
+}
+
+/// What the other side sees of [`node`].
+fn peer(id: u64) -> Peer {
+    Peer::from(node(id))
 }
 
 /// Credentials that were good at `at`.
@@ -151,7 +156,7 @@ async fn a_node_reaches_the_node_it_means() {
     for expect in [Expect::Node(NodeId(1)), Expect::AnyNode] {
         let client = client(&ours, expect, &credentials(&ours, &node(2), now()));
         let (served, called) = meet(server(&ours, &node(1), now()), client).await;
-        assert_eq!(served.unwrap(), Peer::Node(NodeId(2)));
+        assert_eq!(served.unwrap(), peer(2));
         called.unwrap();
     }
 }
@@ -297,7 +302,7 @@ async fn callers_that_say_nothing_hold_up_nobody_and_are_dropped() {
     let meeting = async { tokio::join!(acceptor.accept(), dial(address, &caller)) };
     let (connection, called) =
         timeout(Duration::from_secs(4), meeting).await.expect("held up by silent callers");
-    assert_eq!(connection.peer(), &Peer::Node(NodeId(2)));
+    assert_eq!(connection.peer(), &peer(2));
     called.unwrap();
 
     // The acceptor works while it is polled, as it is by the server.

@@ -122,7 +122,7 @@ impl NodeVerifier {
             return Err(Mismatch::Cluster { expected: cluster, found: facts.cluster });
         }
         let found = match facts.subject {
-            Subject::Node(id) => id,
+            Subject::Node { id, role: _ } => id,
             admin @ Subject::Admin(_) => return Err(Mismatch::NotANode(admin)),
         };
         match &self.0 {

@@ -22,17 +22,23 @@ use tonic::transport::{Channel, Server};
 use tonic::{Code, Status};
 use tower::{ServiceExt, service_fn};
 
-/// Nodes 1 and 2 are a manager and a worker; node 3 was removed.
+/// Nodes 1 and 2 are a manager and a worker; node 3 was removed; later ones have not been heard of.
 struct Members;
 
 impl Membership for Members {
-    fn role(&self, node: NodeId) -> Option<Role> {
+    fn role(&self, node: NodeId, certified: Option<Role>) -> Option<Role> {
         match node.0 {
             1 => Some(Role::Manager),
             2 => Some(Role::Worker),
-            _ => None,
+            3 => None,
+            _ => certified,
         }
     }
+}
+
+/// A node whose certificate has no role in it.
+fn node(id: u64) -> Subject {
+    Subject::Node { id: NodeId(id), role: None }
 }
 
 /// A server of node 1, and what it takes to call it. The server ends with this.
@@ -63,7 +69,7 @@ async fn cluster() -> Cluster {
     let authority = Authority::mint(ClusterId(1), now()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (_, receiver) = watch::channel(Arc::new(credentials(&authority, Subject::Node(NodeId(1)))));
+    let (_, receiver) = watch::channel(Arc::new(credentials(&authority, node(1))));
     let incoming = Acceptor::new(listener, receiver).incoming();
     let mut server = JoinSet::new();
     server.spawn(async move {
@@ -99,7 +105,7 @@ async fn a_call_that_is_allowed_arrives_with_the_name_of_its_caller() {
     let cluster = cluster().await;
     let raft = "/gantry.raft.v1.Raft/Call";
     let scale = "/gantry.api.v1.Cluster/Scale";
-    let manager = cluster.channel(Subject::Node(NodeId(1))).await;
+    let manager = cluster.channel(node(1)).await;
     assert_eq!(call(manager, raft).await, (Code::AlreadyExists, "node n1".to_owned()));
     let admin = cluster.channel(Subject::Admin("ops".parse().unwrap())).await;
     assert_eq!(call(admin, scale).await, (Code::AlreadyExists, "administrator ops".to_owned()));
@@ -118,10 +124,26 @@ async fn a_call_that_is_denied_does_not_arrive() {
             "/gantry.api.v1.Cluster/Unheard is not a method that anyone may call",
         ),
     ];
-    for (node, method, message) in cases {
-        let channel = cluster.channel(Subject::Node(NodeId(node))).await;
+    for (id, method, message) in cases {
+        let channel = cluster.channel(node(id)).await;
         assert_eq!(call(channel, method).await, (Code::PermissionDenied, message.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_node_that_was_admitted_later_is_what_its_certificate_says() {
+    let cluster = cluster().await;
+    let raft = "/gantry.raft.v1.Raft/Call";
+    for (role, code) in [
+        (Some(Role::Manager), Code::AlreadyExists),
+        (Some(Role::Worker), Code::PermissionDenied),
+        (None, Code::PermissionDenied),
+    ] {
+        let channel = cluster.channel(Subject::Node { id: NodeId(4), role }).await;
+        assert_eq!(call(channel, raft).await.0, code, "{role:?}");
+    }
+    let removed = cluster.channel(Subject::Node { id: NodeId(3), role: Some(Role::Manager) }).await;
+    assert_eq!(call(removed, raft).await.0, Code::PermissionDenied);
 }
 
 #[tokio::test]
@@ -137,7 +159,7 @@ async fn a_joining_machine_may_join_and_nothing_else() {
 #[tokio::test]
 async fn the_reason_of_a_failed_connection_is_in_the_chain() {
     let cluster = cluster().await;
-    let connector = Connector::fixed(credentials(&cluster.authority, Subject::Node(NodeId(2))));
+    let connector = Connector::fixed(credentials(&cluster.authority, node(2)));
     let error = connector.connect(cluster.address, Expect::Node(NodeId(9))).await.unwrap_err();
     let mut chain = vec![error.to_string()];
     let mut source = std::error::Error::source(&error);

@@ -45,7 +45,7 @@ struct Saved {
 pub(crate) enum IdentifyError {
     #[error("cannot read or write {path}")]
     File { path: PathBuf, source: io::Error },
-    #[error("{path} is damaged; clear the data directory and join again as a new node")]
+    #[error("{path} is damaged")]
     Damaged { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("cannot make this node's identity")]
     Make(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -163,7 +163,8 @@ fn load(files: &Files, saved: &str, now: Timestamp) -> Result<Identified, Identi
 }
 
 fn key(files: &Files) -> Result<KeyPair, IdentifyError> {
-    // A key from an attempt that was cut short is used again: the request that was made with it may have been granted.
+    // A key from an attempt that was cut short is used again: the request that was made with it may have been granted,
+    // and the cluster knows by the key that it was.
     if let Some(text) = files.read(KEY)? {
         return KeyPair::from_pem(&text).map_err(|error| files.damaged(KEY, error));
     }
@@ -177,8 +178,8 @@ fn found(files: &Files, now: Timestamp) -> Result<(), IdentifyError> {
     let node = NodeId(1);
     let authority = Authority::mint(cluster, now).map_err(made)?;
     let key = key(files)?;
-    let certificate =
-        authority.issue(&key.public_key_der(), &Subject::Node(node), NODE_LIFETIME, now).map_err(made)?;
+    let subject = Subject::Node { id: node, role: Some(Role::Manager) };
+    let certificate = authority.issue(&key.public_key_der(), &subject, NODE_LIFETIME, now).map_err(made)?;
     files.write(AUTHORITY_KEY, authority.key_pem().expose().as_bytes())?;
     files.write(AUTHORITY, authority.certificate().pem().as_bytes())?;
     files.write(CERTIFICATE, certificate.as_bytes())?;

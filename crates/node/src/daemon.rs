@@ -55,6 +55,8 @@ pub(crate) enum DaemonError {
     Disk(#[from] store::rocks::OpenError),
     #[error(transparent)]
     Store(#[from] store::StartError),
+    #[error("cannot write {path}")]
+    Begin { path: PathBuf, source: io::Error },
     #[error("cannot found the cluster: {0}")]
     Found(String),
     #[error("cannot open the image store")]
@@ -65,7 +67,7 @@ pub(crate) enum DaemonError {
     Serve(#[from] ServeError),
     #[error("this manager's store has failed")]
     Failed(#[from] store::Failure),
-    #[error("the agent cannot start: {0}")]
+    #[error("the agent cannot start")]
     Agent(#[from] agent::host::Failure),
 }
 
@@ -147,11 +149,8 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         Role::Worker => None,
     };
     let control = manager.clone().map(Control::new);
-    let doors =
-        doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
-            .await?;
     let (opens, opened) = tokio::sync::mpsc::unbounded_channel();
-    let (agent, heart) = Agent::new(
+    let (mut agent, heart) = Agent::new(
         agent_config(&config, node, &told),
         Arc::new(RealHost::new(
             layout(data, &config),
@@ -163,6 +162,11 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         Clock::new(wall_clock),
         opens,
     );
+    // First, so that a daemon which listens is one that knows what runs here.
+    agent.adopt().await?;
+    let doors =
+        doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
+            .await?;
     let streams = streams::Server::new(data.to_owned(), images, connector);
     // Each ends with this function: what outlives the daemon are the containers, and those are not its children.
     let mut heartbeats = tokio::task::JoinSet::new();
@@ -183,7 +187,7 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     tokio::select! {
         served = serve(doors) => served?,
         failure = failed => return Err(failure.into()),
-        ended = agent.run() => ended?,
+        never = agent.run() => match never {},
         () = streams.run(opened) => {}
         () = leading => {}
         () = told_to_stop() => {}
@@ -225,7 +229,9 @@ async fn manager(
     threads: &Threads,
 ) -> Result<Parts, DaemonError> {
     let path = data.join("raft");
-    let config = store::Config::new(node, cluster, rand::random());
+    let begun = data.join("raft.begun");
+    let first_start = !begun.exists();
+    let config = store::Config { first_start, ..store::Config::new(node, cluster, rand::random()) };
     let transport = Peers::new(connector.clone(), members.clone());
     // Started on Raft's own thread, where its tasks stay.
     let started = threads.raft.spawn(async move {
@@ -233,6 +239,10 @@ async fn manager(
         Ok::<Store, DaemonError>(Store::start(config, engine, transport).await?)
     });
     let store = started.await.map_err(|error| DaemonError::Threads(io::Error::other(error)))??;
+    // From now on, an empty log is a lost one.
+    let noted =
+        File::create(&begun).and_then(|file| file.sync_all()).and_then(|()| File::open(data)?.sync_all());
+    noted.map_err(|source| DaemonError::Begin { path: begun, source })?;
     members.follow(&store);
     Ok(Parts { node, store, clock: WallClock::new(wall_clock), version: VERSION })
 }
@@ -267,7 +277,7 @@ async fn found(
                 key_pem: authority.key_pem().expose().to_owned(),
             },
         },
-        Command::AdmitNode { name, role: Role::Manager, address: config.listen, token: None },
+        Command::AdmitNode { name, role: Role::Manager, address: config.listen, token: None, key: None },
     ];
     // With others in the cluster already, this node may come back and find that it does not lead: it was founded then.
     if parts.store.state().cluster().is_none() {
@@ -323,7 +333,7 @@ async fn doors(
 struct AnyNode;
 
 impl Membership for AnyNode {
-    fn role(&self, _: NodeId) -> Option<Role> {
+    fn role(&self, _: NodeId, _: Option<Role>) -> Option<Role> {
         Some(Role::Worker)
     }
 }

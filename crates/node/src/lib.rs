@@ -1,16 +1,19 @@
 //! The daemon of one node: `gantry daemon --data DIR`.
 //!
 //! Enter at [`daemon_main`]. In reading order: [`Config`] (what a node is told), `credentials` (who it is, found or joined
-//! once and kept), `daemon` (what runs), `server` (its two doors: mTLS for nodes and clients, a socket for root here).
+//! once and kept), `daemon` (what runs), `server` (its two doors: mTLS for nodes and clients, a socket for root here),
+//! `failure` (its last words).
 //!
 //! **Invariant:** one daemon a data directory. Nothing in it is opened before its lock is held.
 
 mod config;
 mod credentials;
 mod daemon;
+mod failure;
 mod host;
 mod server;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,14 +31,9 @@ pub fn daemon_main(data: &Path) -> ExitCode {
     match daemon::run(data) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            tracing::error!("{text}");
-            ExitCode::FAILURE
+            // For whoever started it, also where the log is filtered.
+            let _reader_gone = std::io::stderr().write_all(failure::told(&error).as_bytes());
+            ExitCode::from(failure::exit(&error))
         }
     }
 }

@@ -8,22 +8,23 @@
 //!                             └──────────┴── kill -9 of the shim, reboot ──▶ Vanished ── bury ──▶ Exited(Unknown)
 //! ```
 //!
-//! All of it blocks: [`spawn`] for the tens of milliseconds that a container takes to be made, [`bury`] and [`destroy`]
-//! for as long as processes take to die, the rest for a few system calls.
+//! All of it blocks: [`spawn`] for the tens of milliseconds that a container takes to be made (at most [`START_TIME`]),
+//! [`bury`] and [`destroy`] for as long as processes take to die, the rest for a few system calls.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use model::{Exit, Timestamp};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::binary::ShimBinary;
 use crate::cgroup::{self, CgroupError, Hierarchies};
@@ -31,6 +32,10 @@ use crate::launch::Launch;
 use crate::protocol::{self, Op, Reply, Request};
 use crate::record::{self, Durability, Ended, ExitForm, LoadError, Started};
 use crate::rootfs::short_path;
+
+/// How long a start may take. It is tens of milliseconds, and some seconds on a machine whose disk is busy with everything
+/// else; what takes a minute is stuck, and holds up those that wait behind it.
+pub const START_TIME: Duration = Duration::from_secs(60);
 
 /// How long SIGKILL may take. What it does not end in this time waits for a disk, and is worth telling someone.
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -118,6 +123,8 @@ pub enum SpawnError {
     Exec { dir: PathBuf, source: io::Error },
     #[error("the shim for {dir} died before it had a container: {said}")]
     Died { dir: PathBuf, said: String },
+    #[error("the shim for {dir} is stuck: it had no container after {time:?}")]
+    Stuck { dir: PathBuf, time: Duration },
     #[error(transparent)]
     Inspect(#[from] InspectError),
 }
@@ -128,7 +135,8 @@ pub enum SpawnError {
 /// Make the directory for root only (0700): it holds the container's files and its log.
 ///
 /// The shim is nobody's child afterwards: it outlives the caller, who has nothing to reap. Calling this for a directory
-/// that has a shim starts no second one.
+/// that has a shim starts no second one. Returns within [`START_TIME`]; a shim that is [`SpawnError::Stuck`] is still there,
+/// for [`destroy`] to end.
 pub fn spawn(dir: &Path, binary: &ShimBinary) -> Result<Observed, SpawnError> {
     if !dir.join(record::LAUNCH).exists() {
         return Err(SpawnError::NoLaunch { dir: dir.to_owned() });
@@ -138,14 +146,44 @@ pub fn spawn(dir: &Path, binary: &ShimBinary) -> Result<Observed, SpawnError> {
     let path = dir.join(record::STDERR);
     let errors = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     let errors = errors.map_err(|source| SpawnError::Output { path: path.clone(), source })?;
-    let status = binary.command(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).status();
-    status.map_err(|source| SpawnError::Exec { dir: dir.to_owned(), source })?;
+    let launcher = binary.command(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn();
+    let launcher = launcher.map_err(|source| SpawnError::Exec { dir: dir.to_owned(), source })?;
+    await_launcher(dir, launcher, START_TIME)?;
     match inspect(dir)? {
         Observed::NotStarted => {
             let said = std::fs::read_to_string(&path).unwrap_or_default();
             Err(SpawnError::Died { dir: dir.to_owned(), said: said.trim().to_owned() })
         }
         observed => Ok(observed),
+    }
+}
+
+/// Waits until the launcher has ended, and reaps it. One that does not end in `time` is killed.
+fn await_launcher(dir: &Path, mut launcher: Child, time: Duration) -> Result<(), SpawnError> {
+    let failed = |source| SpawnError::Exec { dir: dir.to_owned(), source };
+    // Nobody else reaps it, so its id is its own.
+    let process = pidfd_open(Pid::from_child(&launcher), PidfdFlags::empty()).map_err(io::Error::from);
+    let in_time = process.and_then(|process| is_dead_within(&process, time));
+    if !matches!(in_time, Ok(true)) {
+        let _dead_already = launcher.kill();
+    }
+    launcher.wait().map_err(failed)?;
+    match in_time {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SpawnError::Stuck { dir: dir.to_owned(), time }),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+/// Waits for a process to die; false if it lives longer than `time`.
+fn is_dead_within(process: &OwnedFd, time: Duration) -> io::Result<bool> {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -291,8 +329,8 @@ fn end_shim(dir: &Path) -> Result<(), DestroyError> {
     };
     let Some(pid) = holder()? else { return Ok(()) };
     let failed = |source: io::Error| DestroyError::Shim { dir: dir.to_owned(), pid, source };
-    let Some(process) = rustix::process::Pid::from_raw(pid) else { return Ok(()) };
-    let process = match rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()) {
+    let Some(process) = Pid::from_raw(pid) else { return Ok(()) };
+    let process = match pidfd_open(process, PidfdFlags::empty()) {
         Ok(process) => process,
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         Err(errno) => return Err(failed(errno.into())),
@@ -301,22 +339,12 @@ fn end_shim(dir: &Path) -> Result<(), DestroyError> {
     if holder()? != Some(pid) {
         return Ok(());
     }
-    let dead_within = |time: Duration| -> io::Result<bool> {
-        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    };
-    if dead_within(ANSWER_TIME).map_err(failed)? {
+    if is_dead_within(&process, ANSWER_TIME).map_err(failed)? {
         return Ok(());
     }
     rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL)
         .map_err(|errno| failed(errno.into()))?;
-    match dead_within(KILL_TIME).map_err(failed)? {
+    match is_dead_within(&process, KILL_TIME).map_err(failed)? {
         true => Ok(()),
         false => Err(failed(io::ErrorKind::TimedOut.into())),
     }
@@ -363,6 +391,22 @@ mod tests {
         assert!(matches!(signal(&dir.path().join("absent"), 15), Err(RequestError::NoShim { .. })));
         let spawned = spawn(dir.path(), &ShimBinary::at("/bin/true"));
         assert!(matches!(spawned, Err(SpawnError::NoLaunch { .. })));
+    }
+
+    #[test]
+    fn a_launcher_that_does_not_end_is_killed_and_reaped() {
+        let dir = Path::new("/tasks/s1-1-1/1");
+        let quick = std::process::Command::new("true").spawn().unwrap();
+        assert!(await_launcher(dir, quick, START_TIME).is_ok());
+
+        let stuck = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let process = PathBuf::from(format!("/proc/{}", stuck.id()));
+        let error = await_launcher(dir, stuck, Duration::from_millis(10)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the shim for /tasks/s1-1-1/1 is stuck: it had no container after 10ms"
+        );
+        assert!(!process.exists(), "it is not even a zombie");
     }
 
     #[test]

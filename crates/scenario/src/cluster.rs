@@ -141,7 +141,7 @@ impl Cluster {
                 _ => (Role::Worker, Some(WORKERS_TOKEN)),
             };
             let name: Name = format!("node-{number}").parse()?;
-            let admit = Command::AdmitNode { name, role, address: address(node), token };
+            let admit = Command::AdmitNode { name, role, address: address(node), token, key: None };
             let outcomes =
                 founder.propose(Proposal { at: EPOCH, request: None, commands: vec![admit] }).await?;
             ensure!(outcomes == [Ok(Done::Admitted(node))], "{node} was not admitted: {outcomes:?}");
@@ -212,12 +212,13 @@ impl Cluster {
         let uplink = Arc::new(AgentWire { net, node });
         // Nothing dials streams here, so what is asked to be opened goes nowhere.
         let (opens, _) = mpsc::unbounded_channel();
-        let (agent, heart) =
+        let (mut agent, heart) =
             Agent::new(config, host, uplink, agent::Clock::new(wall(began, machine.skew)), opens);
         tasks.spawn(async move {
-            if let Err(failure) = agent.run().await {
-                trace.broken(format_args!("the agent of {node} ended: {failure}"));
+            if let Err(failure) = agent.adopt().await {
+                return trace.broken(format_args!("the agent of {node} cannot start: {failure}"));
             }
+            match agent.run().await {}
         });
         tasks.spawn(heart.run());
         machine.daemon = Some(Daemon { tasks, store: daemon_store });

@@ -115,7 +115,7 @@ fn unplanned(state: &State) -> Option<String> {
         return planned;
     }
     let pending: Vec<TaskId> = state.unplaced().collect();
-    let placement = scheduler::place(state, &pending);
+    let placement = scheduler::place(state, &pending, usize::MAX);
     if let Some(command) = placement.commands.first() {
         return Some(format!("the scheduler still has {command:?}"));
     }

@@ -9,7 +9,7 @@ mod filter;
 
 use std::collections::BTreeMap;
 
-use model::{Node, NodeId, TaskId};
+use model::{Node, NodeId, ServiceId, SpecVersion, TaskId};
 use state::{Command, Occupancy, Proposal, State};
 
 pub use filter::{Explanation, Unfit};
@@ -22,11 +22,23 @@ pub struct Placement {
     pub unplaced: BTreeMap<TaskId, Explanation>,
 }
 
-/// Finds a node for each of `pending`, oldest first, each decision seeing the ones before it.
-pub fn place(state: &State, pending: &[TaskId]) -> Placement {
+/// Finds a node for each of `pending`, oldest first, each decision seeing the ones before it, until `most` of them have
+/// one. What stands behind those is neither placed nor explained.
+pub fn place(state: &State, pending: &[TaskId], most: usize) -> Placement {
     let mut decided = state.clone();
     let mut placement = Placement::default();
+    // Tasks that are alike fare alike: nodes only fill up while this goes on, so that what none of them takes now none
+    // takes later, and the node that a task is to avoid bars it from no other.
+    let mut hopeless: BTreeMap<(ServiceId, SpecVersion), Explanation> = BTreeMap::new();
     for task in pending {
+        if placement.commands.len() == most {
+            break;
+        }
+        let kind = state.task(*task).map(|row| (task.service, row.version));
+        if let Some(explanation) = kind.and_then(|kind| hopeless.get(&kind)) {
+            placement.unplaced.insert(*task, explanation.clone());
+            continue;
+        }
         match choose(&decided, *task) {
             Ok(node) => {
                 let command = Command::Assign { task: *task, node };
@@ -42,6 +54,7 @@ pub fn place(state: &State, pending: &[TaskId]) -> Placement {
                 }
             }
             Err(explanation) => {
+                hopeless.extend(kind.map(|kind| (kind, explanation.clone())));
                 placement.unplaced.insert(*task, explanation);
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use model::{Availability, NodeId, Placement};
 use scheduler::Explanation;
-use state::{NodeRow, Row, State};
+use state::{Command, NodeRow, Row, State};
 
 use fixture::{World, check_place};
 
@@ -151,6 +151,19 @@ fn a_host_port_is_had_once_a_node() {
             assign web.1#1 -> n1 10.0.0.2 8080->80/tcp
             assign web.2#2 -> n2 10.0.1.2 8080->80/tcp
             web.3#3 waits: no node fits: host port 8080 is taken on 2 nodes
+        "#]],
+    );
+}
+
+#[test]
+fn the_port_of_a_nodes_daemon_is_not_to_be_had() {
+    check_place(
+        "nodes n1
+         service hello/web x1 port=80 host=7070
+         deploy
+         plan",
+        expect![[r#"
+            web.1#1 waits: no node fits: host port 7070 is taken on 1 node
         "#]],
     );
 }
@@ -373,8 +386,43 @@ fn a_task_that_waits_does_not_hold_up_those_behind_it() {
 #[test]
 fn a_task_that_has_a_node_is_not_placed_again() {
     let world = World::of("nodes n1 n2\n service hello/web x1\n deploy\n settle");
-    let placement = scheduler::place(&world.state, &[world.task("web.1")]);
+    let placement = scheduler::place(&world.state, &[world.task("web.1")], usize::MAX);
     assert!(placement.commands.is_empty(), "{:?}", placement.commands);
+}
+
+#[test]
+fn as_many_are_placed_as_were_asked_for_and_those_that_cannot_be_do_not_count() {
+    let world = World::of(
+        "nodes n1 cpu=1
+         service hello/big x5 cpu=2
+         service hello/small x5
+         deploy
+         plan",
+    );
+    let pending: Vec<_> = world.state.unplaced().collect();
+    let placement = scheduler::place(&world.state, &pending, 3);
+    let assign = |task| Command::Assign { task: world.task(task), node: world.node("n1") };
+    assert_eq!(placement.commands, ["small.1", "small.2", "small.3"].map(assign));
+    let said: BTreeSet<String> = placement.unplaced.values().map(ToString::to_string).collect();
+    assert_eq!(said, BTreeSet::from(["no node fits: not enough CPU on 1 node".to_owned()]));
+    assert_eq!(placement.unplaced.len(), 5, "the last two were not come to");
+}
+
+#[test]
+fn a_task_that_no_node_takes_says_nothing_of_another_version() {
+    let world = World::of(
+        "nodes n1 cpu=1
+         service hello/web x2 cpu=2
+         deploy
+         plan
+         service hello/web x2
+         deploy
+         plan",
+    );
+    // Slot 2 has the old version still, slot 1 the new one already.
+    let pending = ["web.2#2", "web.1#3"].map(|task| world.task(task));
+    let placement = scheduler::place(&world.state, &pending, usize::MAX);
+    assert_eq!(placement.commands, [Command::Assign { task: pending[1], node: world.node("n1") }]);
 }
 
 #[test]
@@ -393,7 +441,7 @@ fn a_thousand_tasks_are_spread_evenly_in_one_call() {
 fn deciding_disturbs_nothing_and_comes_out_the_same_again() {
     let world = World::of("nodes n1 n2 n3 cpu=2\n service hello/web x9 cpu=0.5 port=80\n deploy\n plan");
     let (before, pending) = (world.state.rows(), world.state.unplaced().collect::<Vec<_>>());
-    let placement = scheduler::place(&world.state, &pending);
-    assert_eq!(placement, scheduler::place(&State::from_rows(before.clone()), &pending));
+    let placement = scheduler::place(&world.state, &pending, usize::MAX);
+    assert_eq!(placement, scheduler::place(&State::from_rows(before.clone()), &pending, usize::MAX));
     assert!(world.state.rows() == before);
 }

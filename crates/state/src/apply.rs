@@ -70,8 +70,8 @@ impl Step<'_> {
                 self.found(*cluster, *range, *node_prefix, authority)
             }
             Command::PutToken { digest, role, expires } => self.put_token(*digest, *role, *expires),
-            Command::AdmitNode { name, role, address, token } => {
-                self.admit_node(name, *role, *address, *token)
+            Command::AdmitNode { name, role, address, token, key } => {
+                self.admit_node(name, *role, *address, *token, *key)
             }
             Command::DescribeNode { node, address, labels, capacity, version } => {
                 self.describe_node(*node, *address, labels, *capacity, version)

@@ -34,12 +34,14 @@ pub enum Command {
         role: Role,
         expires: Timestamp,
     },
-    /// Gives a machine its identity and its subnet. `token` is `None` for the founder only.
+    /// Gives a machine its identity and its subnet. `token` is `None` for the founder only. `key` is the digest of the
+    /// machine's public key: whoever asks again with it has not heard the answer, and gets the same one.
     AdmitNode {
         name: Name,
         role: Role,
         address: SocketAddr,
         token: Option<[u8; 32]>,
+        key: Option<[u8; 32]>,
     },
     /// What a node says of itself when its session opens.
     DescribeNode {
@@ -150,7 +152,8 @@ pub type Outcome = Result<Done, Rejected>;
 /// What an accepted command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It was so already.
+    /// It was so already. The word of every command that changes nothing, so that a request which is sent again still
+    /// says what it did the first time.
     Unchanged,
     Changed,
     /// The object's generation after the change.

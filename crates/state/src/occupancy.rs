@@ -66,7 +66,7 @@ impl Occupancy {
         if wanted.memory > free.memory {
             return Some(Lacking::Memory);
         }
-        if let Err(lacking) = self.choose_ports(ports, *GIVEN_PORTS.start()) {
+        if let Err(lacking) = self.choose_ports(node, ports, *GIVEN_PORTS.start()) {
             return Some(lacking);
         }
         if self.addresses.len() >= node.subnet.hosts().count() {
@@ -95,10 +95,13 @@ impl Occupancy {
     /// A node port for each wanted one, and where the search for the next free one goes on.
     pub(crate) fn choose_ports(
         &self,
+        node: &Node,
         wanted: &[PortSpec],
         start: u16,
     ) -> Result<(Vec<PublishedPort>, u16), Lacking> {
         let mut taken = self.ports.clone();
+        // The daemon's own: a container that had it would be given what other nodes send to this one.
+        taken.insert((Protocol::Tcp, node.address.port()));
         let mut next = start;
         let mut chosen = Vec::with_capacity(wanted.len());
         // Fixed ports first, so that a free one is never given what the same task asks for by number.

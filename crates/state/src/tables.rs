@@ -61,6 +61,8 @@ pub struct NodeRow {
     pub next_port: u16,
     /// The most that the node has had to give since it last had no task: what its tasks were placed by.
     pub promised: Capacity,
+    /// The digest of the public key that it was admitted with; the founder has none.
+    pub key: Option<[u8; 32]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +142,11 @@ impl State {
 
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id).map(|row| &row.node)
+    }
+
+    /// Whether this id was ever given to a node, be it gone by now: ids are given in order and never again.
+    pub fn has_admitted(&self, id: NodeId) -> bool {
+        id.0 <= self.last_node
     }
 
     pub fn node_named(&self, name: &str) -> Option<(NodeId, &Node)> {

@@ -10,6 +10,9 @@ use openraft::SnapshotPolicy;
 pub struct Config {
     pub node: NodeId,
     pub cluster: ClusterId,
+    /// Whether an empty engine may become this node's. Only until it has once: a node whose log is gone must not vote
+    /// again as if it never had.
+    pub first_start: bool,
     /// Election timeouts are drawn from it. A real node takes it from the operating system, a simulated one from the
     /// simulation's seed; two managers with one seed would keep colliding in elections.
     pub seed: u64,
@@ -37,6 +40,7 @@ impl Config {
         Self {
             node,
             cluster,
+            first_start: true,
             seed,
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(300), Duration::from_millis(600)),

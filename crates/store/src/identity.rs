@@ -19,7 +19,7 @@ pub(crate) fn cluster_bytes(cluster: ClusterId) -> Bytes {
     Bytes::copy_from_slice(&cluster.0.to_be_bytes())
 }
 
-/// Checks that the engine holds this node's data, and writes the identity into an empty one.
+/// Checks that the engine holds this node's data, and writes the identity into an empty one if it may be empty.
 pub(crate) async fn claim(engine: &Arc<dyn Engine>, config: &Config) -> Result<(), StartError> {
     let ours =
         message::Identity { format: FORMAT, cluster: cluster_bytes(config.cluster), node: config.node.0 };
@@ -28,6 +28,9 @@ pub(crate) async fn claim(engine: &Arc<dyn Engine>, config: &Config) -> Result<(
     }
     if !engine.scan(&[], &[u8::MAX], 1).map_err(Damage::from)?.is_empty() {
         return Err(Damage::NoIdentity.into());
+    }
+    if !config.first_start {
+        return Err(StartError::Emptied { node: config.node });
     }
     let mut batch = Batch::new();
     record::put(&mut batch, record::IDENTITY, &ours);

@@ -66,6 +66,8 @@ pub enum StartError {
     Config(#[source] Box<dyn Error + Send + Sync>),
     #[error("the data directory belongs to manager {owner} or to another cluster, and this is {node}")]
     Foreign { owner: NodeId, node: NodeId },
+    #[error("the data directory held the log of manager {node} and is empty now")]
+    Emptied { node: NodeId },
     #[error("the data directory has format {found}, and this version of gantry reads format {known}")]
     Format { found: u32, known: u32 },
     #[error(

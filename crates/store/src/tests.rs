@@ -188,6 +188,18 @@ fn founding() -> Proposal {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_manager_whose_log_is_gone_does_not_begin_again_under_its_old_id() {
+    let later = Config { first_start: false, ..config(NodeId(1)) };
+    let port = || Port { switch: Switch::default(), node: NodeId(1) };
+    let engine = MemoryEngine::new();
+    let refused = Store::start(later.clone(), engine.clone(), port()).await.unwrap_err();
+    assert!(matches!(refused, StartError::Emptied { node: NodeId(1) }), "{refused}");
+    let store = Store::start(config(NodeId(1)), engine.clone(), port()).await.unwrap();
+    store.shutdown().await;
+    Store::start(later, engine.reopen(), port()).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_leader_accepts_reaches_every_manager() {
     let managers = Managers::found(3).await;
     let outcomes = managers.store(1).propose(founding()).await.unwrap();

@@ -90,6 +90,7 @@ fn nodes() -> Vec<Command> {
             role: Role::Manager,
             address: address(1),
             token: None,
+            key: None,
         },
         Command::PutToken { digest: TOKEN, role: Role::Worker, expires: Timestamp(10_000_000) },
         Command::AdmitNode {
@@ -97,12 +98,14 @@ fn nodes() -> Vec<Command> {
             role: Role::Worker,
             address: address(2),
             token: Some(TOKEN),
+            key: Some([4; 32]),
         },
         Command::AdmitNode {
             name: "n3".parse().unwrap(),
             role: Role::Worker,
             address: address(3),
             token: Some(TOKEN),
+            key: None,
         },
         describe(N1, 1),
         describe(N2, 2),

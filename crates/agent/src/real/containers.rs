@@ -64,7 +64,8 @@ impl Containers {
         let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
         blocking(move || {
             for (old, dir) in disk.attempts(id) {
-                if old.saturating_add(ATTEMPTS_KEPT) <= attempt {
+                // One of this number or a later one is of a life that a power cut took from the ledger.
+                if old.saturating_add(ATTEMPTS_KEPT) <= attempt || old >= attempt {
                     handle::destroy(&dir).map_err(|error| failure("cannot remove an old attempt", &error))?;
                 }
             }
@@ -133,7 +134,22 @@ impl Containers {
         if !dir.exists() {
             return Found::Nothing;
         }
-        self.find_in(task, dir).await
+        match tokio::time::timeout(handle::START_TIME, self.find_in(task, dir.clone())).await {
+            Ok(found) => found,
+            Err(_) => self.give_up(task, dir).await,
+        }
+    }
+
+    /// Ends a start that is stuck and whose agent is gone.
+    async fn give_up(&self, task: TaskId, dir: PathBuf) -> Found {
+        tracing::warn!(%task, "a start that an agent before this one began is stuck, and is given up");
+        match blocking(move || end(&dir)).await {
+            Ok(()) => Found::Nothing,
+            Err(failure) => {
+                tracing::warn!(%task, %failure, "a stuck start could not be ended");
+                Found::Running
+            }
+        }
     }
 
     async fn find_in(&self, task: TaskId, dir: PathBuf) -> Found {
@@ -254,10 +270,13 @@ fn started_at(dir: &Path) -> Option<Timestamp> {
     Some(Timestamp(u64::try_from(since_epoch.as_millis()).ok()?))
 }
 
+/// Makes sure that nothing of an attempt runs, or ever will.
 fn end(dir: &Path) -> Result<(), Failure> {
     match look(dir)? {
-        Some(Found::Exited { .. } | Found::Nothing) => Ok(()),
-        Some(Found::Running) | None => {
+        Some(Found::Exited { .. }) => Ok(()),
+        // Where no shim is seen, one may be on its way that its launcher did not live to see begin. Without its directory
+        // it gets nowhere.
+        Some(Found::Nothing | Found::Running) | None => {
             handle::destroy(dir).map_err(|error| failure("cannot end the container", &error))
         }
     }

@@ -58,30 +58,19 @@ impl Disk {
         for entry in entries {
             let entry =
                 entry.map_err(|error| failure(&format!("cannot read {}", tasks.display()), &error))?;
-            let path = entry.path().join(RECORD);
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
-                // Made and not yet written: nothing was started, since the record comes first.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::remove_dir_all(entry.path()).map_err(|error| {
-                        failure(&format!("cannot remove {}", entry.path().display()), &error)
-                    })?;
-                    continue;
-                }
-                Err(error) => return Err(failure(&format!("cannot read {}", path.display()), &error)),
-            };
-            match Record::decode(&bytes) {
-                Ok(record) => records.push(record),
-                // Records are not synced, so a power cut may leave an empty one; its container is gone with the machine,
-                // and the next session tells what the task is.
-                Err(error) if bytes.iter().all(|byte| *byte == 0) => {
-                    tracing::warn!(path = %path.display(), %error, "a record that was never written out is dropped");
-                }
-                Err(error) => return Err(failure(&format!("{} is damaged", path.display()), &error)),
+            match read(&entry.path())? {
+                Some(record) => records.push(record),
+                // Nothing was started, since the record comes first, or it is gone with the machine.
+                None => fs::remove_dir_all(entry.path())
+                    .map_err(|error| failure(&format!("cannot remove {}", entry.path().display()), &error))?,
             }
         }
         records.sort_by_key(|record| record.assigned.id);
         Ok(records)
+    }
+
+    pub(crate) fn record(&self, task: TaskId) -> Result<Option<Record>, Failure> {
+        read(&self.task(task))
     }
 
     pub(crate) fn save(&self, record: &Record) -> Result<(), Failure> {
@@ -123,6 +112,26 @@ impl Disk {
     }
 }
 
+/// The record in a task's directory. `None` if it was never written, or never written out: records are not synced, so a
+/// power cut may leave an empty one. The task's container is gone with the machine then, and the next session tells what
+/// the task is.
+fn read(dir: &Path) -> Result<Option<Record>, Failure> {
+    let path = dir.join(RECORD);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure(&format!("cannot read {}", path.display()), &error)),
+    };
+    match Record::decode(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if bytes.iter().all(|byte| *byte == 0) => {
+            tracing::warn!(path = %path.display(), %error, "a record that was never written out is dropped");
+            Ok(None)
+        }
+        Err(error) => Err(failure(&format!("{} is damaged", path.display()), &error)),
+    }
+}
+
 /// How a file outlives its writer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
@@ -146,4 +155,35 @@ fn replace(dir: &Path, name: &str, content: &[u8], kept: Kept) -> io::Result<()>
         fs::File::open(dir)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Desired;
+
+    use super::*;
+    use crate::host::fake::assigned;
+
+    #[test]
+    fn a_record_reads_back_and_what_was_never_written_out_is_none() {
+        let data = tempfile::tempdir().unwrap();
+        let disk = Disk::new(data.path().to_owned());
+        let record =
+            Record { assigned: assigned(Desired::Running), status: None, failures: 2, remains: true };
+        let id = record.assigned.id;
+        assert_eq!(disk.record(id), Ok(None));
+        disk.save(&record).unwrap();
+        assert_eq!(disk.record(id), Ok(Some(record.clone())));
+        assert_eq!(disk.records(), Ok(vec![record]));
+
+        fs::write(disk.task(id).join(RECORD), [0u8; 16]).unwrap();
+        fs::create_dir(disk.attempt(id, 1)).unwrap();
+        assert_eq!(disk.record(id), Ok(None));
+        assert_eq!(disk.records(), Ok(Vec::new()));
+        assert!(disk.attempts(id).is_empty(), "nothing of a lost life is taken for a part of the next");
+
+        fs::create_dir(disk.task(id)).unwrap();
+        fs::write(disk.task(id).join(RECORD), [7u8; 16]).unwrap();
+        assert!(disk.records().is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! This node's data plane, and who is on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ pub(crate) struct Plane {
     published: tokio::sync::Mutex<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Members {
     version: u64,
     by_task: BTreeMap<TaskId, Member>,
@@ -35,7 +35,8 @@ impl Plane {
             bridge,
             netns,
             network: OnceCell::new(),
-            members: Mutex::default(),
+            // Ahead of what is published, so that the first call puts this agent's table in place of the last one's.
+            members: Mutex::new(Members { version: 1, by_task: BTreeMap::new() }),
             published: tokio::sync::Mutex::new(0),
         }
     }
@@ -62,6 +63,28 @@ impl Plane {
             })
             .await?;
         Ok(())
+    }
+
+    /// Takes from the network what is there of other tasks than these: an agent that was killed between making and
+    /// recording, or between removing and forgetting, left it. What cannot be taken away is left to the next agent.
+    pub(crate) async fn sweep(&self, known: &BTreeSet<TaskId>) {
+        let Ok(network) = self.network() else { return };
+        let there = match network.adopt().await {
+            Ok(there) => there,
+            Err(error) => {
+                let failure = failure("cannot look for what nobody has a record of", &error);
+                return tracing::warn!(%failure, "the network is not swept");
+            }
+        };
+        for task in there.difference(known) {
+            match network.detach(*task).await {
+                Ok(()) => tracing::info!(%task, "swept from the network: there is no record of it"),
+                Err(error) => {
+                    let failure = failure("cannot detach it", &error);
+                    tracing::warn!(%task, %failure, "something without a record stays on the network");
+                }
+            }
+        }
     }
 
     fn network(&self) -> Result<&Network, Failure> {

@@ -58,6 +58,9 @@ impl Follow {
             if state.applied().0 >= self.generation {
                 let progress = progress(&state, &self.goal, self.clock.now(&state));
                 if self.last.as_ref() != Some(&progress) {
+                    if progress.converged {
+                        tracing::debug!(target: "hop", hop = "told");
+                    }
                     self.last = Some(progress.clone());
                     return Some(progress);
                 }

@@ -44,6 +44,9 @@ pub(super) async fn create_token(api: &Api, request: CreateTokenRequest) -> Resu
 
 pub(super) async fn join(api: &Api, request: JoinRequest) -> Result<JoinReply, Status> {
     let JoinRequest { token, name: node_name, address, public_key } = request;
+    // Before anybody is admitted: a node without a certificate would only hold its name.
+    let key =
+        identity::key_digest(&public_key).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let token: JoinToken =
         token.parse().map_err(|error: identity::InvalidToken| Status::invalid_argument(error.to_string()))?;
     let node_name = name(&node_name)?;
@@ -54,7 +57,9 @@ pub(super) async fn join(api: &Api, request: JoinRequest) -> Result<JoinReply, S
     let state = api.state().await?;
     let cluster =
         state.cluster().ok_or_else(|| Status::unavailable("the cluster is being founded; try again"))?.id;
-    let admit = Command::AdmitNode { name: node_name, role, address, token: Some(token.hash().0) };
+    let (token, key) = (Some(token.hash().0), Some(key.0));
+    let admit = Command::AdmitNode { name: node_name, role, address, token, key };
+    // No request id: it would keep a refusal for a day, a row for everybody who can reach the port. The key does as well.
     let node = match api.propose_one("", admit).await? {
         Done::Admitted(node) => node,
         Done::Unchanged | Done::Changed | Done::At(_) => {
@@ -62,7 +67,7 @@ pub(super) async fn join(api: &Api, request: JoinRequest) -> Result<JoinReply, S
         }
     };
     let now = api.parts.clock.now(&state);
-    let subject = Subject::Node(node);
+    let subject = Subject::Node { id: node, role: Some(role) };
     let certificate = authority
         .issue(&public_key, &subject, identity::NODE_LIFETIME, now)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -1,5 +1,7 @@
 //! Rows as users see them.
 
+use std::collections::BTreeSet;
+
 use controllers::Object;
 use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
 use state::{Service, State};
@@ -152,11 +154,10 @@ fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
         if !(filter.is_empty() || service.name.stack.as_str() == filter || name == filter) {
             continue;
         }
+        let held = state.tasks_of(id).filter(|(_, row)| row.is_live() && row.ended().is_none());
+        let shown: BTreeSet<u32> = held.map(|(task, _)| task.slot).collect();
         for note in controllers::plan(state, Object::Service(id), now).notes {
-            let is_shown = state
-                .tasks_of(id)
-                .any(|(task, row)| task.slot == note.slot && row.is_live() && row.ended().is_none());
-            if !is_shown {
+            if !shown.contains(&note.slot) {
                 rows.push(api::Task {
                     service: name.clone(),
                     slot: note.slot,

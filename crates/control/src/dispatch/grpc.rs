@@ -53,7 +53,7 @@ impl Grpc {
 
 fn calling_node<T>(request: &Request<T>) -> Result<NodeId, Status> {
     match request.extensions().get::<Peer>() {
-        Some(Peer::Node(node)) => Ok(*node),
+        Some(Peer::Node { id, role: _ }) => Ok(*id),
         Some(Peer::Admin { .. } | Peer::Local | Peer::Joining) | None => {
             Err(Status::permission_denied("only a node may call this"))
         }

@@ -23,14 +23,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Runs while this manager leads; the caller ends it by dropping it, and every session with it.
 pub(crate) async fn run(parts: &Parts, inbox: &mut Inbox) {
     let mut watch = parts.store.watch();
-    let mut desk = Desk::new(parts);
+    let Inbox { messages, last_session } = inbox;
+    let mut desk = Desk::new(parts, last_session);
     loop {
         desk.commit_reports();
         let deadline = desk.deadlines.next();
         tokio::select! {
             biased;
             // First of all: a heartbeat that has arrived is never outrun by the deadline that it pushes back.
-            message = inbox.0.recv() => match message {
+            message = messages.recv() => match message {
                 Some(message) => desk.take(message),
                 None => return,
             },
@@ -74,7 +75,7 @@ impl Link {
     }
 }
 
-struct Desk {
+struct Desk<'a> {
     store: Store,
     clock: WallClock,
     links: BTreeMap<NodeId, Link>,
@@ -83,11 +84,11 @@ struct Desk {
     /// One commit of reports at a time: what arrives meanwhile becomes the next one.
     committing: bool,
     work: JoinSet<Work>,
-    last_session: u64,
+    last_session: &'a mut u64,
 }
 
-impl Desk {
-    fn new(parts: &Parts) -> Self {
+impl<'a> Desk<'a> {
+    fn new(parts: &Parts, last_session: &'a mut u64) -> Self {
         Self {
             deadlines: Deadlines::afresh(&parts.store.state(), Instant::now()),
             store: parts.store.clone(),
@@ -96,7 +97,7 @@ impl Desk {
             fold: Fold::default(),
             committing: false,
             work: JoinSet::new(),
-            last_session: 0,
+            last_session,
         }
     }
 
@@ -138,8 +139,8 @@ impl Desk {
             return;
         };
         let Ok(describe) = describe(node, hello) else { return };
-        self.last_session += 1;
-        let id = SessionId(self.last_session);
+        *self.last_session += 1;
+        let id = SessionId(*self.last_session);
         self.deadlines.heard(node, Instant::now());
         self.links.insert(node, Link::Opening { id, known, opened });
         let (store, clock) = (self.store.clone(), self.clock.clone());
@@ -153,6 +154,7 @@ impl Desk {
         self.deadlines.heard(node, Instant::now());
         match message.kind {
             Some(from_agent::Kind::Report(report)) => {
+                tracing::debug!(target: "hop", hop = "reported", %node, tasks = report.tasks.len());
                 if let Err(error) = self.fold.add(node, report) {
                     tracing::warn!(%node, %error, "a report that cannot be read; its session is ended");
                     self.links.remove(&node);
@@ -246,6 +248,7 @@ impl Desk {
         }
         let Some(delta) = assignments::delta(state, node, *generation, changes) else { return };
         *generation = delta.generation;
+        tracing::debug!(target: "hop", hop = "sent", %node, tasks = delta.tasks.len());
         self.send(node, from_manager::Kind::Delta(delta));
     }
 
@@ -277,12 +280,13 @@ impl Desk {
 
     fn committed(&mut self, batch: Batch, committed: bool) {
         self.committing = false;
+        tracing::debug!(target: "hop", hop = "recorded", committed);
         for (node, number) in batch.numbers {
-            if committed {
-                self.send(node, from_manager::Kind::Received(Received { number }));
-            } else {
+            if !committed {
                 // Unacknowledged: the agent says it again in a new session.
                 self.links.remove(&node);
+            } else if let Some(number) = number {
+                self.send(node, from_manager::Kind::Received(Received { number }));
             }
         }
     }
@@ -340,4 +344,27 @@ fn describe(node: NodeId, hello: Hello) -> Result<Command, wire::Invalid> {
         capacity: capacity.unwrap_or_default().into(),
         version,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alone;
+    use crate::dispatch::channel;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_has_a_number_that_none_had_in_an_earlier_term() {
+        let parts = alone::manager().await;
+        let (dispatcher, mut inbox) = channel();
+        let mut numbers = BTreeSet::new();
+        for _ in 0..3 {
+            let hello = Hello { address: "192.0.2.1:7000".to_owned(), ..Hello::default() };
+            let opened = tokio::select! {
+                () = run(&parts, &mut inbox) => panic!("the dispatcher ended"),
+                opened = dispatcher.open(NodeId(1), hello) => opened,
+            };
+            numbers.insert(opened.unwrap().id);
+        }
+        assert_eq!(numbers.len(), 3);
+    }
 }

@@ -1,5 +1,6 @@
 //! Slots are filled, refilled and given up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use controllers::Object;
@@ -367,6 +368,32 @@ fn a_slot_that_shrinks_away_while_its_task_ends_gets_no_command_that_is_rejected
     }
     world.run("report web.1 failing\n scale web 0\n plan");
     assert_eq!(world.state.tasks().count(), 0);
+}
+
+#[test]
+fn any_first_part_of_a_plan_leads_where_all_of_it_does() {
+    // The reconcile loop proposes as much of a plan as goes into one log entry.
+    let world = World::of(
+        "nodes n1 n2 n3
+         service hello/web x6
+         deploy
+         settle
+         report web.1 failing
+         report web.2 stopped
+         down n3
+         scale web 5",
+    );
+    let web = Object::Service(world.service("web"));
+    let planned = controllers::plan(&world.state, web, world.now).commands;
+    assert!(planned.len() > 3, "{planned:?}");
+    let ends = (0..=planned.len()).map(|cut| {
+        let mut world = world.clone();
+        world.must_all(planned[..cut].to_vec());
+        world.settle();
+        world.tasks()
+    });
+    let ends: BTreeSet<String> = ends.collect();
+    assert_eq!(ends.len(), 1, "{ends:#?}");
 }
 
 #[test]

@@ -82,6 +82,12 @@ impl Host for SimHost {
         })
     }
 
+    fn record(&self, task: TaskId) -> Result<Option<Record>, Failure> {
+        let written = self.world.lock().machine(self.node).ledger.get(&task).cloned();
+        let read = written.map(|bytes| Record::decode(&bytes)).transpose();
+        read.map_err(|error| Failure(format!("the record cannot be read: {error}")))
+    }
+
     fn save(&self, record: &Record) -> Result<(), Failure> {
         self.world.lock().machine(self.node).ledger.insert(record.assigned.id, record.encode());
         Ok(())
@@ -111,11 +117,17 @@ impl Host for SimHost {
         Box::pin(async move { self.world.find(self.node, task, attempt) })
     }
 
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await
+        })
+    }
+
     fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let dice = &self.world.dice;
             self.world.thawed(self.node).await;
-            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await?;
             tokio::time::sleep(dice.millis(3, 350)).await;
             self.world.launch(self.node, &task, attempt)?;
             // An agent that dies before it hears of the start finds the container later.

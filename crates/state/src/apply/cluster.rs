@@ -41,6 +41,7 @@ impl Step<'_> {
         role: Role,
         address: SocketAddr,
         token: Option<[u8; 32]>,
+        key: Option<[u8; 32]>,
     ) -> Outcome {
         let Some(cluster) = self.state.cluster.clone() else { return Err(Rejected::NotFounded) };
         match token {
@@ -54,8 +55,11 @@ impl Step<'_> {
             None if self.state.nodes.is_empty() => {}
             None => return Err(Rejected::BadToken),
         }
-        if self.state.node_named(name.as_str()).is_some() {
-            return Err(Rejected::NodeNameTaken(name.clone()));
+        if let Some((id, row)) = self.state.nodes.iter().find(|(_, row)| row.node.name == *name) {
+            // Once it has had a session, it had heard: a machine that asks then has lost its disk, and its id with it.
+            let unheard = row.node.liveness == Liveness::Unknown;
+            let again = unheard && key.is_some() && row.key == key && row.node.role == role;
+            return if again { Ok(Done::Admitted(*id)) } else { Err(Rejected::NodeNameTaken(name.clone())) };
         }
         let subnet = self.free_subnet(&cluster).ok_or(Rejected::NoSubnet)?;
         self.state.last_node += 1;
@@ -73,7 +77,7 @@ impl Step<'_> {
         };
         self.state.nodes.insert(
             id,
-            Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default() }),
+            Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default(), key }),
         );
         self.changes.insert(Change::Node(id));
         Ok(Done::Admitted(id))

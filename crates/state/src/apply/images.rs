@@ -1,6 +1,6 @@
 //! Images: named by users, copied by controllers, held by agents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Bytes, Digest, Image, ImageName, NodeId};
@@ -65,6 +65,8 @@ impl Step<'_> {
             return Err(Rejected::NoNode(node));
         }
         let now = self.state.time;
+        // A set, since every manager looks each of the cluster's images up in it before it can go on.
+        let held: BTreeSet<Digest> = held.iter().copied().collect();
         let mut changed = Vec::new();
         for (digest, image) in self.state.images() {
             let has = held.contains(&digest);

@@ -50,7 +50,7 @@ impl Step<'_> {
             };
         }
         if !changed {
-            return Ok(Done::At(generation));
+            return Ok(Done::Unchanged);
         }
         let stack =
             Stack { generation: self.at, deployed: self.state.time, services: members, removing: false };
@@ -128,7 +128,7 @@ impl Step<'_> {
             return Err(Rejected::Changed { name: name.to_string(), expected, actual: old.generation });
         }
         if old.spec.replicas == replicas {
-            return Ok(Done::At(old.generation));
+            return Ok(Done::Unchanged);
         }
         let mut service = old.clone();
         service.spec.replicas = replicas;

@@ -58,7 +58,8 @@ impl Step<'_> {
         if let Some(lacking) = occupancy.lacks(&row.node, wanted, ports) {
             return Err(does_not_fit(lacking));
         }
-        let (ports, next_port) = occupancy.choose_ports(ports, row.next_port).map_err(does_not_fit)?;
+        let (ports, next_port) =
+            occupancy.choose_ports(&row.node, ports, row.next_port).map_err(does_not_fit)?;
         let (address, next_address) = occupancy
             .next_address(&row.node, row.next_address)
             .ok_or_else(|| does_not_fit(Lacking::Address))?;
@@ -78,7 +79,7 @@ impl Step<'_> {
         }
         let mut task = Task { desired, ..task.clone() };
         if task.placement.is_none() {
-            task.verdict = Some(TaskVerdict::Ended);
+            task.verdict.get_or_insert(TaskVerdict::Ended);
         }
         self.put_task(id, task);
         self.forget_what_is_over(id);

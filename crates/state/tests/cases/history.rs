@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Digest, Name, NodeId, RequestId, Role, SpecVersion, Timestamp};
-use state::{Applied, Change, Command, Declared, Done, Proposal, Rejected, State};
+use model::{Desired, Digest, Name, NodeId, RequestId, Role, SpecVersion, TaskVerdict, Timestamp};
+use state::{Applied, Change, Command, Declared, Done, Proposal, Rejected, Row, State};
 
 use crate::fixture::{TOKEN, World, address_of, service_name};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn admit(name: &str) -> Command {
+    admit_with(None, name)
+}
+
+fn admit_with(key: Option<[u8; 32]>, name: &str) -> Command {
     let name = name.parse().expect("a name");
-    Command::AdmitNode { name, role: Role::Manager, address: address_of(NodeId(1)), token: Some(TOKEN) }
+    let (role, address) = (Role::Manager, address_of(NodeId(1)));
+    Command::AdmitNode { name, role, address, token: Some(TOKEN), key }
 }
 
 fn ask(world: &mut World, request: u128, command: Command) -> Applied {
@@ -100,7 +105,8 @@ fn a_token_is_good_until_it_expires() {
     let (digest, expires) = ([3; 32], world.now.plus(Duration::from_secs(60)));
     let join = |name: &str| {
         let name: Name = name.parse().expect("a name");
-        Command::AdmitNode { name, role: Role::Worker, address: address_of(NodeId(1)), token: Some(digest) }
+        let (role, address) = (Role::Worker, address_of(NodeId(1)));
+        Command::AdmitNode { name, role, address, token: Some(digest), key: None }
     };
     world.must(Command::PutToken { digest, role: Role::Worker, expires });
     world.must(join("n2"));
@@ -119,6 +125,52 @@ fn a_node_id_is_never_given_twice() {
 }
 
 #[test]
+fn a_machine_that_asks_again_is_given_the_identity_that_it_has() {
+    let mut world = World::of("nodes n1");
+    let first = world.must(admit_with(Some([5; 32]), "n2"));
+    assert_eq!(first, Done::Admitted(NodeId(2)));
+    let rows = world.state.rows();
+    assert_eq!(world.must(admit_with(Some([5; 32]), "n2")), first);
+    assert!(world.state.rows()[1..] == rows[1..], "nobody is admitted a second time");
+}
+
+#[test]
+fn nobody_else_is_given_the_identity_of_a_machine() {
+    let mut world = World::of("nodes n1");
+    world.must(Command::PutToken { digest: [3; 32], role: Role::Worker, expires: Timestamp(u64::MAX) });
+    world.must(admit_with(Some([5; 32]), "n2"));
+    world.must(admit("n3"));
+    let (name, role, address) = ("n2".parse().expect("a name"), Role::Worker, address_of(NodeId(1)));
+    let worker = Command::AdmitNode { name, role, address, token: Some([3; 32]), key: Some([5; 32]) };
+    // Another key, none, another role; and none where there was none.
+    for other in [admit_with(Some([6; 32]), "n2"), admit("n2"), worker, admit("n3")] {
+        let outcome = world.apply(vec![other]).remove(0);
+        assert!(matches!(outcome, Err(Rejected::NodeNameTaken(_))), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_has_lived_under_an_identity_is_not_given_it_again() {
+    // Its disk is gone, or it would not ask: a manager that came back empty under its old id could vote twice.
+    let mut world = World::of("nodes n1");
+    world.must(admit_with(Some([5; 32]), "n2"));
+    world.must(Command::SetLiveness { node: NodeId(2), ready: true });
+    let outcome = world.apply(vec![admit_with(Some([5; 32]), "n2")]).remove(0);
+    assert!(matches!(outcome, Err(Rejected::NodeNameTaken(_))), "{outcome:?}");
+}
+
+#[test]
+fn an_id_is_known_to_be_given_out_though_its_node_is_gone() {
+    let world = World::of("nodes n1 n2");
+    // No command removes a node yet, so the rows of a real state are changed.
+    let left = world.state.rows().into_iter().filter(|row| !matches!(row, Row::Node(NodeId(2), _)));
+    let state = State::from_rows(left);
+    assert!(state.node(NodeId(2)).is_none());
+    let known: Vec<bool> = (0..4).map(|id| state.has_admitted(NodeId(id))).collect();
+    assert_eq!(known, [true, true, true, false]);
+}
+
+#[test]
 fn a_compare_and_set_succeeds_once_a_generation() {
     let mut world = World::of("nodes n1\n service hello/web x1\n deploy");
     let web = world.service("web");
@@ -132,6 +184,15 @@ fn a_compare_and_set_succeeds_once_a_generation() {
 }
 
 #[test]
+fn the_last_word_on_a_task_is_not_taken_back_when_it_is_told_to_stop() {
+    let mut world = World::of("nodes n1\n service hello/web x1\n deploy\n plan");
+    let task = world.task("web.1");
+    world.must(Command::Conclude { task, verdict: TaskVerdict::Lost });
+    world.must(Command::SetDesired { task, desired: Desired::Stopped });
+    assert_eq!(world.state.task(task).and_then(|task| task.verdict), Some(TaskVerdict::Lost));
+}
+
+#[test]
 fn a_deploy_that_changes_nothing_keeps_the_generation() {
     let mut world = World::of("nodes n1\n service hello/web x1\n deploy\n settle");
     let stack: Name = "hello".parse().expect("a name");
@@ -140,6 +201,25 @@ fn a_deploy_that_changes_nothing_keeps_the_generation() {
     world.run("deploy");
     assert_eq!(world.state.stack(&stack).map(|stack| stack.generation), generation);
     assert!(world.state.rows()[1..] == rows[1..]);
+}
+
+#[test]
+fn a_change_says_what_it_did_though_it_is_asked_for_again() {
+    let mut world = World::of("nodes n1\n service hello/web x1\n deploy");
+    let web = world.state.service(world.service("web")).expect("it was just found");
+    let image = world.state.image_named(&web.spec.task.image).expect("it was deployed");
+    let mut spec = web.spec.clone();
+    spec.replicas = 2;
+    let services = BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image })]);
+    let deploy = Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None };
+    let scale = Command::Scale { service: service_name("hello/web"), replicas: 3, expected: None };
+    for (request, change) in [(1, deploy), (2, scale)] {
+        let first = ask(&mut world, request, change.clone()).outcomes;
+        assert!(matches!(first[..], [Ok(Done::At(_))]), "{first:?}");
+        assert_eq!(ask(&mut world, request, change.clone()).outcomes, first);
+        // As a request of its own it finds that it is so already.
+        assert_eq!(ask(&mut world, request + 10, change).outcomes, [Ok(Done::Unchanged)]);
+    }
 }
 
 #[test]

@@ -120,7 +120,8 @@ fn assign(task: TaskId, node: u64) -> Command {
 }
 
 fn admit(name: &str, role: Role, token: Option<[u8; 32]>) -> Command {
-    Command::AdmitNode { name: name.parse().expect("a name"), role, address: address_of(NodeId(1)), token }
+    let name = name.parse().expect("a name");
+    Command::AdmitNode { name, role, address: address_of(NodeId(1)), token, key: None }
 }
 
 fn stack(name: &str) -> Name {

@@ -30,11 +30,12 @@ fn kind_of(command: &Command) -> Kind {
             role: nouns::Role::from(*role).into(),
             expires: expires.0,
         }),
-        Command::AdmitNode { name, role, address, token } => Kind::AdmitNode(of::AdmitNode {
+        Command::AdmitNode { name, role, address, token, key } => Kind::AdmitNode(of::AdmitNode {
             name: name.to_string(),
             role: nouns::Role::from(*role).into(),
             address: address.to_string(),
             token: token.map(|digest| digest.to_vec()),
+            key: key.map(|digest| digest.to_vec()),
         }),
         Command::DescribeNode { node, address, labels, capacity, version } => {
             Kind::DescribeNode(of::DescribeNode {
@@ -195,13 +196,14 @@ impl TryFrom<of::AdmitNode> for Command {
     type Error = Invalid;
 
     fn try_from(node: of::AdmitNode) -> Result<Self, Invalid> {
-        let of::AdmitNode { name, role, address, token } = node;
+        let of::AdmitNode { name, role, address, token, key } = node;
         let at = |field| Field("AdmitNode", field);
         Ok(Self::AdmitNode {
             name: at("name").parsed(&name)?,
             role: at("role").choice::<nouns::Role, _>(role)?,
             address: at("address").address(&address)?,
             token: token.map(|digest| at("token").hash(digest)).transpose()?,
+            key: key.map(|digest| at("key").hash(digest)).transpose()?,
         })
     }
 }

@@ -58,13 +58,14 @@ fn cluster_row(row: &Cluster) -> of::Cluster {
 }
 
 fn node_row(id: NodeId, row: &NodeRow) -> of::Node {
-    let NodeRow { node, next_address, next_port, promised } = row;
+    let NodeRow { node, next_address, next_port, promised, key } = row;
     of::Node {
         id: id.0,
         node: Some(node.into()),
         next_address: *next_address,
         next_port: (*next_port).into(),
         promised: Some((*promised).into()),
+        key: key.map(|digest| digest.to_vec()),
     }
 }
 
@@ -164,13 +165,14 @@ impl TryFrom<of::Node> for Row {
     type Error = Invalid;
 
     fn try_from(node: of::Node) -> Result<Self, Invalid> {
-        let of::Node { id, node, next_address, next_port, promised } = node;
+        let of::Node { id, node, next_address, next_port, promised, key } = node;
         let at = |field| Field("Row.Node", field);
         let row = NodeRow {
             node: at("node").required(node)?,
             next_address,
             next_port: at("next_port").narrowed(next_port)?,
             promised: at("promised").present(promised)?.into(),
+            key: key.map(|digest| at("key").hash(digest)).transpose()?,
         };
         Ok(Self::Node(NodeId(id), Arc::new(row)))
     }

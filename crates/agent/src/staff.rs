@@ -1,0 +1,162 @@
+//! Who keeps the loops of this node's tasks: one for each task, a new one for a loop that failed, until the task is
+//! forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Desired, Digest, TaskId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::agent::Clock;
+use crate::host::Host;
+use crate::ledger::{Assigned, Record};
+use crate::task::{Order, Said, Worker};
+
+/// How long a task whose loop failed is left alone. What broke an invariant is likely to do so again: seldom enough for the
+/// log, often enough for the task.
+const EMPLOY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a loop has to tell.
+#[derive(Debug)]
+pub(crate) enum News {
+    Said(Said),
+    /// The task is forgotten, and its loop has ended.
+    Over(TaskId),
+}
+
+pub(crate) struct Staff<H> {
+    host: Arc<H>,
+    clock: Clock,
+    /// The tasks that are known here, and what their loops are told.
+    tasks: BTreeMap<TaskId, watch::Sender<Order>>,
+    workers: JoinSet<TaskId>,
+    /// Whose loop each worker is: one that panics cannot say.
+    whose: BTreeMap<Id, TaskId>,
+    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+}
+
+impl<H: Host> Staff<H> {
+    pub(crate) fn new(host: Arc<H>, clock: Clock) -> Self {
+        Self {
+            host,
+            clock,
+            tasks: BTreeMap::new(),
+            workers: JoinSet::new(),
+            whose: BTreeMap::new(),
+            said: mpsc::unbounded_channel(),
+        }
+    }
+
+    pub(crate) fn known(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.keys().copied()
+    }
+
+    /// Whether a task here is to run from this image.
+    pub(crate) fn uses(&self, image: Digest) -> bool {
+        self.tasks.values().any(|task| {
+            matches!(&*task.borrow(), Order::Do(assigned)
+                if assigned.image == image && assigned.desired == Desired::Running)
+        })
+    }
+
+    /// Tells a task's loop what is wanted now; a task that is not known yet gets a record and a loop.
+    pub(crate) fn assign(&mut self, assigned: Assigned) {
+        match self.tasks.get(&assigned.id) {
+            Some(task) => drop(task.send_replace(Order::Do(Arc::new(assigned)))),
+            None => {
+                tracing::debug!(target: "hop", hop = "received", task = %assigned.id);
+                let record = Record { assigned, status: None, failures: 0, remains: false };
+                if let Err(failure) = self.host.save(&record) {
+                    tracing::error!(task = %record.assigned.id, %failure, "the ledger could not be written");
+                }
+                self.employ(record);
+            }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: TaskId) {
+        match self.tasks.get(&id) {
+            Some(task) => drop(task.send_replace(Order::Forget)),
+            None => tracing::debug!(task = %id, "told to forget a task that is not known here"),
+        }
+    }
+
+    /// Gives a task its loop.
+    pub(crate) fn employ(&mut self, record: Record) {
+        let id = record.assigned.id;
+        let (task, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
+        self.tasks.insert(id, task);
+        let worker =
+            Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
+        self.work(id, worker.run());
+    }
+
+    fn work(&mut self, id: TaskId, work: impl Future<Output = TaskId> + Send + 'static) {
+        let worker = self.workers.spawn(work);
+        self.whose.insert(worker.id(), id);
+    }
+
+    /// The next thing that a loop tells. A call that is dropped loses nothing.
+    pub(crate) async fn news(&mut self) -> News {
+        loop {
+            tokio::select! {
+                biased;
+                // What a forgotten task still said is of no use to anyone.
+                Some(said) = self.said.1.recv() => if self.tasks.contains_key(&said.task) {
+                    return News::Said(said);
+                },
+                Some(done) = self.workers.join_next_with_id() => if let Some(over) = self.settle(done) {
+                    return News::Over(over);
+                },
+            }
+        }
+    }
+
+    /// What a loop has said already, if there is anything.
+    pub(crate) fn said(&mut self) -> Option<Said> {
+        let Self { tasks, said: (_, said), .. } = self;
+        std::iter::from_fn(|| said.try_recv().ok()).find(|said| tasks.contains_key(&said.task))
+    }
+
+    /// A loop has ended: its task is forgotten, or something in it broke.
+    fn settle(&mut self, done: Result<(Id, TaskId), JoinError>) -> Option<TaskId> {
+        match done {
+            Ok((worker, id)) => {
+                self.whose.remove(&worker);
+                self.tasks.remove(&id);
+                Some(id)
+            }
+            Err(error) => {
+                let id = self.whose.remove(&error.id())?;
+                tracing::error!(task = %id, %error, "a task's loop failed; it gets another one");
+                self.employ_again(id);
+                None
+            }
+        }
+    }
+
+    /// Gives a task another loop after a while. Its order stands; what became of it is in the ledger.
+    fn employ_again(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let assigned = task.subscribe();
+        let (host, clock, said) = (self.host.clone(), self.clock.clone(), self.said.0.clone());
+        self.work(id, async move {
+            loop {
+                tokio::time::sleep(EMPLOY_AGAIN).await;
+                match host.record(id) {
+                    Ok(Some(record)) => return Worker::new(host, clock, said, assigned, record).run().await,
+                    // Without a record nothing was started: the next whole assignment makes the task anew.
+                    Ok(None) => return id,
+                    Err(failure) => {
+                        tracing::error!(task = %id, %failure, "a task without a loop waits for its record");
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+use expect_test::{Expect, expect};
+use model::{Exit, NodeId, Phase, TaskStatus, Timestamp};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::host::fake::{FakeHost, assigned};
+
+/// Longer than any wait of a loop.
+const LONG: Duration = Duration::from_secs(60);
+
+fn staff(host: &Arc<FakeHost>) -> Staff<FakeHost> {
+    let began = Instant::now();
+    Staff::new(host.clone(), Clock::new(move || Timestamp(1000).plus(began.elapsed())))
+}
+
+/// A task whose latest attempt was last seen in this phase.
+fn seen(attempt: u32, phase: Phase, exit: Option<Exit>) -> Record {
+    let at = Timestamp(0);
+    let status = TaskStatus { attempt, phase, seq: 0, ready: false, at, exit, ended: None, reason: None };
+    Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
+}
+
+fn describe(news: News) -> String {
+    let News::Said(Said { status, .. }) = news else { return "over".to_owned() };
+    let mut text = format!("{:?} {}", status.phase, status.attempt);
+    let ended = status.ended.map(|ended| format!("ended: {ended:?}"));
+    let exit = status.exit.map(|exit| format!("exit: {exit:?}"));
+    let reason = status.reason.map(|reason| format!("reason: {reason}"));
+    for more in [ended, exit, reason].into_iter().flatten() {
+        text = format!("{text}, {more}");
+    }
+    text
+}
+
+/// Everything that is told until nothing more happens, and then what was done to the host.
+async fn check(staff: &mut Staff<FakeHost>, host: &FakeHost, expected: Expect) {
+    let mut text = String::new();
+    while let Ok(news) = timeout(LONG, staff.news()).await {
+        text = format!("{text}{}\n", describe(news));
+    }
+    let done = std::mem::take(&mut host.lock().done);
+    let done = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
+    expected.assert_eq(&format!("{text}done: {done}\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_start_is_not_worth_saying() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heeded_while_an_image_is_still_on_its_way() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().out_of_reach = true;
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Preparing 1
+        done: prepare
+    "#]];
+    check(&mut staff, &host, expected).await;
+
+    let elsewhere = vec![(NodeId(2), "192.0.2.2:7000".parse().unwrap())];
+    staff.assign(Assigned { holders: elsewhere, ..assigned(Desired::Running) });
+    // The fetch goes on.
+    let expected = expect![[r#"
+        done: nothing
+    "#]];
+    check(&mut staff, &host, expected).await;
+
+    staff.assign(assigned(Desired::Stopped));
+    let expected = expect![[r#"
+        Exited 1, ended: Stopped
+        done: nothing
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_only_being_prepared_is_made_again_under_its_number() {
+    for (record, expected) in [
+        (
+            Record { remains: false, ..seen(1, Phase::Preparing, None) },
+            expect![[r#"
+                Running 1
+                done: prepare, start 1
+            "#]],
+        ),
+        (
+            seen(2, Phase::Preparing, Some(Exit::Code(1))),
+            expect![[r#"
+                Running 2, exit: Code(1)
+                done: prepare, start 2
+            "#]],
+        ),
+    ] {
+        let host = Arc::new(FakeHost::default());
+        let mut staff = staff(&host);
+        staff.employ(record);
+        check(&mut staff, &host, expected).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_begun_and_of_which_nothing_is_left_counts() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.employ(seen(1, Phase::Starting, None));
+    let expected = expect![[r#"
+        Exited 1, exit: Unknown, reason: ended unobserved
+        Running 2, exit: Unknown
+        done: release, prepare, start 2
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_recorded_is_not_started() {
+    let host = Arc::new(FakeHost::default());
+    // The new task's record, the intent twice, and between them the status that says why.
+    host.lock().full = 4;
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Preparing 1, reason: the disk is full
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    let record = host.record(assigned(Desired::Running).id).unwrap().unwrap();
+    assert!(record.remains);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_stops_no_container() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    host.lock().full = u32::MAX;
+    staff.assign(Assigned { service: "shop/renamed".to_owned(), ..assigned(Desired::Running) });
+    let expected = expect![[r#"
+        done: nothing
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_panics_is_followed_by_another_that_heeds_the_newest_order() {
+    let host = Arc::new(FakeHost::default());
+    let record = seen(1, Phase::Running, None);
+    let id = record.assigned.id;
+    host.lock().records.insert(id, record.clone());
+    host.lock().running.insert(id, 1);
+    host.lock().broken = 2;
+    let mut staff = staff(&host);
+    staff.employ(record);
+    assert!(timeout(EMPLOY_AGAIN / 2, staff.news()).await.is_err(), "it is left alone at first");
+    staff.assign(assigned(Desired::Stopped));
+    let expected = expect![[r#"
+        Running 1
+        Stopping 1
+        Exited 1, ended: Stopped, exit: Unknown, reason: ended unobserved
+        done: stop, release
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_loop_panics_and_that_has_no_record_is_made_anew_when_it_is_assigned_again() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().broken = 1;
+    let mut staff = staff(&host);
+    staff.employ(seen(1, Phase::Running, None));
+    let expected = expect![[r#"
+        over
+        done: nothing
+    "#]];
+    check(&mut staff, &host, expected).await;
+    assert_eq!(staff.known().count(), 0);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_of_a_forgotten_task_may_end_in_order() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    staff.forget(assigned(Desired::Running).id);
+    let expected = expect![[r#"
+        over
+        done: stop, forget
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
