@@ -5,6 +5,9 @@
 //! DATA/tasks/ID/record       the ledger
 //! DATA/tasks/ID/ATTEMPT/     one container's directory, which its shim keeps
 //! DATA/images/               the content store
+//! DATA/skeleton/             the layer with every container's mount points
+//! RUN/seccomp                the compiled filter of system calls
+//! RUN/netns/                 the containers' network namespaces
 //! ```
 
 mod containers;
@@ -61,7 +64,7 @@ impl RealHost {
         let fetcher = Fetcher::new(images.clone(), connector);
         Self {
             plane: Plane::new(layout.bridge.clone(), layout.run.join("netns")),
-            containers: Containers::new(disk.clone(), layout.cgroup, images, shim),
+            containers: Containers::new(disk.clone(), layout.run, layout.cgroup, images, shim),
             disk,
             fetcher,
         }

@@ -1,5 +1,5 @@
 //! How an exec'd shim becomes a process of its own: no inherited descriptor, session or parent.
-#![expect(unsafe_code, reason = "fork and close_range have no safe form")]
+#![expect(unsafe_code, reason = "fork, close_range and malloc_trim have no safe form")]
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -56,6 +56,12 @@ pub(crate) fn split_off() -> io::Result<Side> {
             Ok(Side::Shim(Ready(ready)))
         }
     }
+}
+
+/// Gives back what making the container took. A shim does next to nothing from then on, for as long as the container lives.
+pub(crate) fn trim_memory() {
+    // SAFETY: it concerns memory that nobody has, and the process has one thread.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// What a shim reads from its signal descriptor.

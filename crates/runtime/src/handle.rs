@@ -313,8 +313,8 @@ pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
         }
     }
     let failed = |source| DestroyError::Remove { dir: dir.to_owned(), source };
-    // The overlay was the shim's alone and went with it, unless someone entered its namespace and mounted it elsewhere.
-    let _not_mounted = umount2(&dir.join(record::ROOTFS), MntFlags::MNT_DETACH);
+    // The bundle was the shim's alone and went with it, unless someone entered its namespace and mounted it elsewhere.
+    let _not_mounted = umount2(&dir.join(record::BUNDLE), MntFlags::MNT_DETACH);
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         Ok(()) | Err(_) => Ok(()),

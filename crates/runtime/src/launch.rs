@@ -37,6 +37,8 @@ pub struct Launch {
     pub limits: Limits,
     /// Become the container's annotations.
     pub labels: BTreeMap<String, String>,
+    /// The compiled filter of system calls: [`crate::seccomp::write_filter`] makes it.
+    pub seccomp: PathBuf,
     /// What a shim that is itself told to end sends the container, ten seconds before SIGKILL.
     pub stop_signal: i32,
     pub log: LogPolicy,
@@ -123,7 +125,7 @@ pub enum InvalidLaunch {
 }
 
 impl Launch {
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 
     /// Writes the order into the task directory.
     pub fn save(&self, dir: &Path) -> std::io::Result<()> {
@@ -197,6 +199,7 @@ pub(crate) mod tests {
             shim_cgroup: Some("/gantry/n1/shims".to_owned()),
             limits: Limits { cpu_millis: Some(500), memory_bytes: Some(64 << 20), pids: None },
             labels: BTreeMap::from([("com.example.tier".to_owned(), "front".to_owned())]),
+            seccomp: "/run/gantry/seccomp".into(),
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::from([("/etc/hosts".into(), "127.0.0.1 localhost\n".to_owned())]),
@@ -243,7 +246,7 @@ pub(crate) mod tests {
             launch.check().unwrap_err().to_string()
         };
         assert_eq!(sample().check(), Ok(()));
-        assert_eq!(refused(|l| l.version = 2), "launch has version 2; this shim knows version 1");
+        assert_eq!(refused(|l| l.version = 1), "launch has version 1; this shim knows version 2");
         assert_eq!(refused(|l| l.task = "../x".to_owned()), "`../x` is not a task id");
         assert_eq!(refused(|l| l.layers.clear()), "s1-2-3 has no layers");
         assert_eq!(refused(|l| l.args.clear()), "s1-2-3 has nothing to run");

@@ -6,10 +6,11 @@
 //! to each other is files in that directory and lines on a socket in it.
 //!
 //! ```text
-//! launch.json   the agent's order           rootfs/ upper/ work/   the overlay; mounted for the shim only
-//! shim.lock     held while the shim lives   config.json files/ run/   what libcontainer is given and keeps
-//! state.json    the container runs          log log.1 …   what it printed
-//! exit.json     how it ended                shim.sock shim.err   requests; a shim's last words
+//! launch.json   the agent's order           upper/ work/   the container's writable layer
+//! shim.lock     held while the shim lives   bundle/        in memory, and seen by the shim only: the mounted root, and
+//! state.json    the container runs                         what libcontainer is given and keeps
+//! exit.json     how it ended                log log.1 …    what it printed
+//! shim.sock     requests                    shim.err       a shim's last words
 //! ```
 //!
 //! Where to enter, in reading order:
@@ -18,8 +19,9 @@
 //! - [`handle`]: the agent's side: spawn, inspect, watch, stop, bury, destroy;
 //! - [`shim`]: the shim's life, step by step, with `shim/start.rs` (makes the container), `shim/supervise.rs` (the loop
 //!   until its end) and `shim/client.rs` (who may ask what);
-//! - `oci` and `seccomp`: the container as the OCI runtime specification has it, a pure function;
-//! - `rootfs`, `user`, `payload`: what is looked up in a file system that its image's author controls;
+//! - `oci`: the container as the OCI runtime specification has it, a pure function;
+//! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
+//! - `confine` and [`seccomp`]: what it may ask of the kernel;
 //! - `cgroup`: limits, counting OOM kills, killing and removing;
 //! - [`logs`]: the log's format, rotation, and a reader that can follow;
 //! - [`binary`]: why a container cannot overwrite gantry.
@@ -30,6 +32,7 @@
 
 pub mod binary;
 mod cgroup;
+mod confine;
 mod detach;
 pub mod handle;
 pub mod launch;
@@ -39,8 +42,9 @@ mod payload;
 mod protocol;
 mod record;
 mod rootfs;
-mod seccomp;
+pub mod seccomp;
 pub mod shim;
+pub mod skeleton;
 mod user;
 
 pub use binary::ShimBinary;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::confine;
 use crate::launch::Launch;
 use crate::record;
-use crate::seccomp;
 use crate::user::Identity;
 
 /// What an image that sets no `PATH` gets, as in Docker.
@@ -15,7 +15,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Docker's default capabilities less NET_RAW: with it, a container could forge packets of its neighbours. `ping` works
 /// without, through `ping_group_range`.
-const CAPABILITIES: [&str; 13] = [
+pub(crate) const CAPABILITIES: [&str; 13] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -60,14 +60,16 @@ pub(crate) enum CgroupView {
     Legacy(Vec<(String, PathBuf)>),
 }
 
-/// `config.json` for this launch. `dir` is the task directory; `oom_score_adj` is written only when it is given.
+/// `config.json` for this launch. `bundle` is where it lies; `oom_score_adj` is written only when it is given.
 pub(crate) fn config(
-    dir: &Path,
+    bundle: &Path,
     launch: &Launch,
     identity: &Identity,
     cgroups: &CgroupView,
     oom_score_adj: Option<i32>,
 ) -> Value {
+    // [`crate::confine`] gives the last one up, before anything of the image runs.
+    let capabilities: Vec<&str> = CAPABILITIES.into_iter().chain([confine::LOADS_FILTERS]).collect();
     let mut process = json!({
         "terminal": false,
         "user": { "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups },
@@ -76,11 +78,9 @@ pub(crate) fn config(
         "cwd": working_dir(launch),
         // Inheritable and ambient stay empty: CVE-2022-24769, CVE-2022-29162.
         "capabilities": {
-            "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+            "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
             "inheritable": [], "ambient": [],
         },
-        // `noNewPrivileges` is left out and not false: libcontainer takes any value, false too, for "load the seccomp
-        // filter after dropping capabilities", which without no_new_privs is not permitted.
     });
     if let Some(score) = oom_score_adj {
         process["oomScoreAdj"] = json!(score);
@@ -91,7 +91,7 @@ pub(crate) fn config(
         "hostname": launch.hostname,
         "annotations": launch.labels,
         "process": process,
-        "mounts": mounts(dir, launch, cgroups),
+        "mounts": mounts(bundle, launch, cgroups),
         "linux": {
             "cgroupsPath": launch.cgroup,
             // Everything but devices is set by `cgroup::limit`, where one limit that the host refuses is a warning and not
@@ -104,7 +104,6 @@ pub(crate) fn config(
             },
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp::profile(),
         },
     })
 }
@@ -136,7 +135,7 @@ pub(crate) fn working_dir(launch: &Launch) -> &str {
     if launch.cwd.is_empty() { "/" } else { &launch.cwd }
 }
 
-fn mounts(dir: &Path, launch: &Launch, cgroups: &CgroupView) -> Vec<Value> {
+fn mounts(bundle: &Path, launch: &Launch, cgroups: &CgroupView) -> Vec<Value> {
     let system = |kind: &str, to: &str, options: &[&str]| json!({ "destination": to, "type": kind, "source": kind, "options": options });
     let mut mounts = vec![
         system("proc", "/proc", &["nosuid", "noexec", "nodev"]),
@@ -168,7 +167,7 @@ fn mounts(dir: &Path, launch: &Launch, cgroups: &CgroupView) -> Vec<Value> {
             }));
         }
     }
-    let files = dir.join(record::FILES);
+    let files = bundle.join(record::FILES);
     mounts.extend(launch.files.keys().enumerate().map(|(index, target)| {
         json!({ "destination": target, "type": "bind", "source": files.join(index.to_string()), "options": ["bind"] })
     }));

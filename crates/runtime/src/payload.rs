@@ -7,26 +7,41 @@
 use std::ffi::CString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-/// Runs `process.args` as it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Payload;
+use crate::confine::Confinement;
+use crate::record::chain;
+
+/// Runs `process.args` as it is, confined.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    confinement: Rc<Confinement>,
+}
+
+impl Payload {
+    pub(crate) fn new(confinement: Confinement) -> Self {
+        Self { confinement: Rc::new(confinement) }
+    }
+}
 
 /// Docker's and the shells' code for a program that is there and cannot be run.
 const CANNOT_EXECUTE: i32 = 126;
 
 impl Executor for Payload {
-    /// Called as the container's user in the container's root, when a failure can still be told to the shim.
+    /// Called as the container's user in the container's root, when a failure can still be told to the shim. The last of
+    /// the shim's code that may do more than the container.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let refused = |reason| Err(ExecutorValidationError::ArgValidationError(reason));
         let (program, path) = program_and_path(spec);
-        find(&program, &path)
-            .map(drop)
-            .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+        if let Err(error) = find(&program, &path) {
+            return refused(error.to_string());
+        }
+        self.confinement.enter().or_else(|error| refused(chain(&error)))
     }
 
     /// Called once the shim said "start". There is no one left to report to but the container's own stderr.

@@ -51,13 +51,26 @@ pub(crate) fn enter_own_mounts() -> Result<(), RootfsError> {
         .map_err(|errno| RootfsError::Namespace(errno.into()))
 }
 
-/// Mounts the root file system in the task directory: `layers`, the lowest first, under a fresh writable layer. Returns
+/// Mounts a small file system in memory on the task directory's `bundle`, and returns its path. What libcontainer is given
+/// and keeps is a dozen files that nobody needs after the attempt: on the disk, making and removing them took longer than
+/// the container. The container may write to those that it sees, such as `/etc/hosts`, and can fill no disk with them.
+pub(crate) fn mount_bundle(dir: &Path) -> Result<PathBuf, RootfsError> {
+    let bundle = dir.join(record::BUNDLE);
+    let failed = |source| RootfsError::Make { path: bundle.clone(), source };
+    std::fs::create_dir_all(&bundle).map_err(failed)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), &bundle, Some("tmpfs"), flags, Some("mode=0700,size=16m"))
+        .map_err(|errno| failed(errno.into()))?;
+    Ok(bundle)
+}
+
+/// Mounts the root file system in the bundle: `layers`, the lowest first, under a fresh writable layer on the disk. Returns
 /// the mounted root.
 ///
 /// `volatile`: nothing is synced for the writable layer. It never outlives the attempt, let alone the machine, and
 /// without it unmounting waits for all of the node's dirty data.
-pub(crate) fn mount_overlay(dir: &Path, layers: &[PathBuf]) -> Result<OwnedFd, RootfsError> {
-    let made = [record::ROOTFS, record::UPPER, record::WORK].map(|name| dir.join(name));
+pub(crate) fn mount_overlay(dir: &Path, bundle: &Path, layers: &[PathBuf]) -> Result<OwnedFd, RootfsError> {
+    let made = [bundle.join(record::ROOTFS), dir.join(record::UPPER), dir.join(record::WORK)];
     for path in &made {
         std::fs::create_dir_all(path).map_err(|source| RootfsError::Make { path: path.clone(), source })?;
     }
@@ -87,13 +100,17 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Takes the root file system away. Lazily: a process that still looks at it must not keep the shim.
+/// Takes the root file system and the bundle away. Lazily: a process that still looks at them must not keep the shim.
 pub(crate) fn unmount(dir: &Path) -> io::Result<()> {
-    match umount2(&dir.join(record::ROOTFS), MntFlags::MNT_DETACH) {
-        // Not mounted, or not there.
-        Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        done => Ok(done?),
+    let bundle = dir.join(record::BUNDLE);
+    for path in [bundle.join(record::ROOTFS), bundle] {
+        match umount2(&path, MntFlags::MNT_DETACH) {
+            // Not mounted, or not there.
+            Err(Errno::EINVAL | Errno::ENOENT) | Ok(()) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
+    Ok(())
 }
 
 /// Refuses an image whose mount points for kernel file systems are anything but directories, and makes those it lacks.
@@ -192,10 +209,10 @@ fn clean(path: &str) -> Vec<String> {
 
 /// Writes the files that the container sees in place of its image's.
 pub(crate) fn write_files<'a>(
-    dir: &Path,
+    bundle: &Path,
     texts: impl Iterator<Item = &'a String>,
 ) -> Result<(), RootfsError> {
-    let files = dir.join(record::FILES);
+    let files = bundle.join(record::FILES);
     let failed = |path: &Path, source| RootfsError::Make { path: path.to_owned(), source };
     std::fs::create_dir_all(&files).map_err(|source| failed(&files, source))?;
     for (index, text) in texts.enumerate() {

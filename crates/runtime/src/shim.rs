@@ -83,6 +83,7 @@ fn serve(dir: &Path, ready: Ready) -> Result<(), ShimError> {
         }
     };
     ready.announce();
+    detach::trim_memory();
     let (status, waiting) = supervise::until_end(&launch, container).map_err(ShimError::Supervise)?;
     let oom = status.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
     let remains = clean(dir, &launch, &hierarchies);
@@ -112,12 +113,6 @@ fn clean(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Option<Strin
     let cgroup = cgroup::clear(hierarchies, &launch.cgroup, KILL_TIME);
     let mount =
         rootfs::unmount(dir).err().map(|error| format!("cannot unmount the root file system: {error}"));
-    let state = match std::fs::remove_dir_all(dir.join(record::RUN)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Some(format!("cannot remove {}: {error}", dir.join(record::RUN).display()))
-        }
-        Ok(()) | Err(_) => None,
-    };
-    let remains: Vec<String> = [cgroup, mount, state].into_iter().flatten().collect();
+    let remains: Vec<String> = [cgroup, mount].into_iter().flatten().collect();
     (!remains.is_empty()).then(|| remains.join("; "))
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use model::Exit;
 use runtime::handle::{self, Exited, Observed, Running};
 use runtime::logs::{Reader, Stream};
-use runtime::{Launch, Limits, LogPolicy, ShimBinary, shim};
+use runtime::{Launch, Limits, LogPolicy, ShimBinary, seccomp, shim};
 
 type Test = fn(&Bed);
 
@@ -28,6 +28,8 @@ const TESTS: &[(&str, Test)] = &[
     ("a_stop_that_is_not_heeded_ends_in_a_kill", a_stop_that_is_not_heeded_ends_in_a_kill),
     ("the_container_is_who_and_where_it_was_asked_to_be", the_container_is_who_and_where_it_was_asked_to_be),
     ("the_container_is_confined", the_container_is_confined),
+    ("a_user_other_than_root_has_no_capabilities", a_user_other_than_root_has_no_capabilities),
+    ("without_a_filter_nothing_is_started", without_a_filter_nothing_is_started),
     (
         "limits_are_in_force_and_not_the_containers_to_change",
         limits_are_in_force_and_not_the_containers_to_change,
@@ -104,6 +106,7 @@ impl Bed {
         for applet in ["cat", "dd", "grep", "hostname", "id", "ls", "sh", "sleep", "true", "unshare"] {
             symlink("busybox", bin.join(applet)).unwrap();
         }
+        seccomp::write_filter(&dir.join("seccomp")).unwrap();
         Self { dir, cgroup, binary: ShimBinary::seal().unwrap() }
     }
 
@@ -124,6 +127,7 @@ impl Bed {
             shim_cgroup: Some(format!("{}/shims", self.cgroup)),
             limits: Limits::default(),
             labels: BTreeMap::new(),
+            seccomp: self.dir.join("seccomp"),
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::new(),
@@ -300,6 +304,27 @@ fn the_container_is_confined(bed: &Bed) {
     }
     let descriptors: Vec<&String> = said.iter().filter(|line| line.parse::<u32>().is_ok()).collect();
     assert_eq!(descriptors, ["0", "1", "2", "3"], "the fourth is the directory that is being listed");
+}
+
+fn a_user_other_than_root_has_no_capabilities(bed: &Bed) {
+    let mut attempt = bed.attempt(1, "grep -E '^(CapPrm|CapEff|CapBnd|Seccomp):' /proc/self/status");
+    attempt.launch.user = Some("33".to_owned());
+    bed.run(&attempt);
+    let expected = [
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t00000000a80405fb",
+        "Seccomp:\t2",
+    ];
+    assert_eq!(attempt.lines(Stream::Stdout), expected);
+}
+
+fn without_a_filter_nothing_is_started(bed: &Bed) {
+    std::fs::write(bed.dir.join("seccomp"), "not a filter").unwrap();
+    let exited = bed.run(&bed.attempt(1, "echo unconfined"));
+    assert_eq!(exited.exit, Exit::NotStarted);
+    let reason = exited.reason.unwrap();
+    assert!(reason.contains("seccomp is no filter of system calls"), "{reason}");
 }
 
 fn limits_are_in_force_and_not_the_containers_to_change(bed: &Bed) {

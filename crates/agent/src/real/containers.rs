@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use image::Unpacked;
 use model::{Digest, Exit, TaskId, Timestamp};
 use runtime::handle::{self, Observed};
-use runtime::{Launch, Limits, LogPolicy, ShimBinary};
-use tokio::sync::Semaphore;
+use runtime::skeleton::Skeleton;
+use runtime::{Launch, Limits, LogPolicy, ShimBinary, seccomp};
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::host::{Failure, Found};
 use crate::ledger::Assigned;
@@ -34,15 +35,52 @@ const SIGTERM: i32 = 15;
 #[derive(Debug)]
 pub(crate) struct Containers {
     disk: Disk,
+    run: PathBuf,
     cgroup: String,
     images: image::Store,
     shim: Arc<ShimBinary>,
     starts: Semaphore,
+    supplies: OnceCell<Supplies>,
+}
+
+/// What all containers of this node have in common.
+#[derive(Debug)]
+struct Supplies {
+    skeleton: Skeleton,
+    /// The compiled filter of system calls.
+    seccomp: PathBuf,
+}
+
+impl Supplies {
+    fn make(skeleton: PathBuf, run: &Path) -> Result<Self, Failure> {
+        let seccomp = run.join("seccomp");
+        std::fs::create_dir_all(run)
+            .map_err(|error| failure(&format!("cannot make {}", run.display()), &error))?;
+        seccomp::write_filter(&seccomp).map_err(|error| failure("no container could be confined", &error))?;
+        let made = Skeleton::make(skeleton);
+        let skeleton = made.map_err(|error| failure("cannot make the containers' mount points", &error))?;
+        Ok(Self { skeleton, seccomp })
+    }
 }
 
 impl Containers {
-    pub(crate) fn new(disk: Disk, cgroup: String, images: image::Store, shim: ShimBinary) -> Self {
-        Self { disk, cgroup, images, shim: Arc::new(shim), starts: Semaphore::new(STARTS) }
+    pub(crate) fn new(
+        disk: Disk,
+        run: PathBuf,
+        cgroup: String,
+        images: image::Store,
+        shim: ShimBinary,
+    ) -> Self {
+        let starts = Semaphore::new(STARTS);
+        Self { disk, run, cgroup, images, shim: Arc::new(shim), starts, supplies: OnceCell::new() }
+    }
+
+    async fn supplies(&self) -> Result<&Supplies, Failure> {
+        let make = || {
+            let (skeleton, run) = (self.disk.skeleton(), self.run.clone());
+            blocking(move || Supplies::make(skeleton, &run))
+        };
+        self.supplies.get_or_try_init(make).await
     }
 
     pub(crate) async fn unpack(&self, image: Digest) -> Result<Unpacked, Failure> {
@@ -59,7 +97,8 @@ impl Containers {
         image: Unpacked,
         netns: PathBuf,
     ) -> Result<(), Failure> {
-        let launch = self.launch(assigned, attempt, image, netns)?;
+        let supplies = self.supplies().await?;
+        let launch = self.launch(supplies, assigned, attempt, image, netns)?;
         let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
         let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
         blocking(move || {
@@ -81,6 +120,7 @@ impl Containers {
 
     fn launch(
         &self,
+        supplies: &Supplies,
         assigned: &Assigned,
         attempt: u32,
         image: Unpacked,
@@ -105,7 +145,7 @@ impl Containers {
             attempt,
             files: files(&hostname, &assigned.placement),
             hostname,
-            layers,
+            layers: supplies.skeleton.over(layers),
             args,
             env,
             cwd: spec.working_dir.clone().unwrap_or(config.working_dir),
@@ -120,6 +160,7 @@ impl Containers {
                 pids: limits.pids,
             },
             labels: spec.labels.clone(),
+            seccomp: supplies.seccomp.clone(),
             stop_signal: config.stop_signal.map_or(SIGTERM, i32::from),
             log: LogPolicy::default(),
         })

@@ -22,6 +22,11 @@ impl Disk {
         Self { data }
     }
 
+    /// The layer with every container's mount points.
+    pub(crate) fn skeleton(&self) -> PathBuf {
+        self.data.join("skeleton")
+    }
+
     fn tasks(&self) -> PathBuf {
         self.data.join("tasks")
     }

@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 
 use super::client::Listener;
 use crate::cgroup::{self, Hierarchies};
+use crate::confine::Confinement;
 use crate::detach;
 use crate::launch::{InvalidLaunch, Launch};
 use crate::logs::Writer;
@@ -21,6 +22,7 @@ use crate::oci;
 use crate::payload::Payload;
 use crate::record::{self, Durability, LoadError, Started};
 use crate::rootfs::{self, RootfsError};
+use crate::seccomp::FilterError;
 use crate::user::Identity;
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ pub(super) enum StartError {
     Rootfs(#[from] RootfsError),
     #[error("cannot write {path}")]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot confine the container")]
+    Filter(#[source] FilterError),
     #[error("cannot make the container's pipes")]
     Pipes(#[source] io::Error),
     #[error("cannot listen on {path}")]
@@ -65,7 +69,8 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
         Some(path) => cgroup::enter(hierarchies, path),
         None => Vec::new(),
     };
-    let identity = prepare(dir, launch, hierarchies)?;
+    let (bundle, identity) = prepare(dir, launch, hierarchies)?;
+    let confinement = Confinement::of(launch).map_err(StartError::Filter)?;
     let unwritten = |name: &str, source| StartError::Write { path: dir.join(name), source };
     let log = Writer::create(dir, launch.log).map_err(|source| unwritten(record::LOG, source))?;
     let listener = Listener::bind(dir);
@@ -79,13 +84,13 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     // SyscallType's default is libcontainer's test double when a crate is built for its tests.
     let mut container = ContainerBuilder::new(launch.container(), SyscallType::Linux)
         .validate_id()
-        .and_then(|builder| builder.with_root_path(dir.join(record::RUN)))
+        .and_then(|builder| builder.with_root_path(bundle.join(record::RUN)))
         .map_err(|error| StartError::Create(Box::new(error)))?
         .with_stdin(File::open("/dev/null").map_err(StartError::Pipes)?)
         .with_stdout(stdout_end)
         .with_stderr(stderr_end)
-        .with_executor(Payload)
-        .as_init(dir)
+        .with_executor(Payload::new(confinement))
+        .as_init(&bundle)
         .with_systemd(false)
         .with_detach(true)
         .build()
@@ -101,17 +106,23 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
 }
 
 /// Everything that has to be there before there is a process.
-fn prepare(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Result<Identity, StartError> {
+fn prepare(
+    dir: &Path,
+    launch: &Launch,
+    hierarchies: &Hierarchies,
+) -> Result<(PathBuf, Identity), StartError> {
     rootfs::enter_own_mounts()?;
-    let root = rootfs::mount_overlay(dir, &launch.layers)?;
+    let bundle = rootfs::mount_bundle(dir)?;
+    let root = rootfs::mount_overlay(dir, &bundle, &launch.layers)?;
     rootfs::check_mount_points(&root)?;
     let identity = rootfs::identity(&root, launch.user.as_deref())?;
     rootfs::make_working_dir(&root, oci::working_dir(launch))?;
-    rootfs::write_files(dir, launch.files.values())?;
-    let config = oci::config(dir, launch, &identity, &hierarchies.view(&launch.cgroup), raised_oom_score());
-    let saved = record::save(dir, record::CONFIG, &config, Durability::Cached);
-    saved.map_err(|source| StartError::Write { path: dir.join(record::CONFIG), source })?;
-    Ok(identity)
+    rootfs::write_files(&bundle, launch.files.values())?;
+    let config =
+        oci::config(&bundle, launch, &identity, &hierarchies.view(&launch.cgroup), raised_oom_score());
+    let saved = record::save(&bundle, record::CONFIG, &config, Durability::Cached);
+    saved.map_err(|source| StartError::Write { path: bundle.join(record::CONFIG), source })?;
+    Ok((bundle, identity))
 }
 
 /// A daemon that is protected from the OOM killer must not pass that on; 0 is what a container has by default. Left alone
