@@ -50,7 +50,7 @@ impl Control {
         dispatch::Grpc::new(self.parts.clone(), self.dispatcher.clone(), self.streams.clone())
     }
 
-    /// Runs the leader's loops whenever this manager leads. Returns when the store stops.
+    /// Runs the leader's loops whenever this manager leads. Returns when the store stops, or one of the loops panicked.
     pub async fn run(self) {
         let Self { parts, dispatcher: _, mut inbox, streams: _ } = self;
         let mut leadership = parts.store.leadership();
@@ -68,6 +68,10 @@ impl Control {
                     biased;
                     changed = until_over(term, &mut leadership) => if changed.is_err() { return },
                     () = dispatch => {}
+                    // A leader that plans nothing is worse than none: the daemon ends, and another manager leads.
+                    Some(Err(error)) = loops.join_next() => {
+                        return tracing::error!(%error, "one of the leader's loops failed");
+                    }
                 }
                 // Dropping the set ends the reconcile loop with the term.
                 drop(loops);

@@ -67,6 +67,8 @@ pub(crate) enum DaemonError {
     Serve(#[from] ServeError),
     #[error("this manager's store has failed")]
     Failed(#[from] store::Failure),
+    #[error("{0} have ended, which they never should")]
+    Ended(&'static str),
     #[error("the agent cannot start")]
     Agent(#[from] agent::host::Failure),
 }
@@ -189,7 +191,8 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         failure = failed => return Err(failure.into()),
         never = agent.run() => match never {},
         () = streams.run(opened) => {}
-        () = leading => {}
+        () = leading => return Err(DaemonError::Ended("the leader's loops")),
+        _ = heartbeats.join_next() => return Err(DaemonError::Ended("this node's heartbeats")),
         () = told_to_stop() => {}
     }
     if let Some(store) = store {

@@ -57,6 +57,7 @@ fn hint(error: &DaemonError) -> Option<&'static str> {
         DaemonError::Serve(ServeError::Listen { .. }) => {
             Some("`listen` in node.json has to be an address of this machine on which nothing else listens")
         }
+        DaemonError::Ended(_) => Some("start the daemon again; the log says above what went wrong"),
         DaemonError::Failed(_) => Some("look after the disk, then start the daemon again"),
         DaemonError::Store(store::StartError::Emptied { .. }) => Some(
             "put the directory `raft` back as it was; if it is lost, clear the data directory and join again as a new node",

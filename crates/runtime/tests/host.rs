@@ -184,7 +184,11 @@ impl Attempt {
     fn wait(&self) {
         if let Ok(mut stream) = handle::watch(&self.dir) {
             stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            stream.read_to_end(&mut Vec::new()).unwrap();
+            match stream.read_to_end(&mut Vec::new()) {
+                // The shim went without having come to this connection.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+                read => drop(read.unwrap()),
+            }
         }
     }
 
