@@ -119,7 +119,10 @@ impl<H: Host> Worker<H> {
         }
         self.container = match self.host.find(self.record.assigned.id, self.attempt).await {
             Found::Running => {
-                self.say_running();
+                // What was said stays true, its time too.
+                if status.phase != Phase::Running || !status.ready {
+                    self.say_running();
+                }
                 Container::Running
             }
             // Its end was taken note of already.

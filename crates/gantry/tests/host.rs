@@ -443,6 +443,29 @@ fn a_damaged_data_directory_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
+fn logs_are_all_that_was_written_also_by_attempts_that_have_ended() {
+    /// Too much for the buffers between a shim and its reader.
+    const LINES: usize = 3000;
+    let cluster = Cluster::up("logs");
+    cluster.import_sleeper();
+    let script =
+        format!("i=0; while [ $$i -lt {LINES} ]; do echo line $$i; i=$$((i+1)); done; echo over >&2");
+    let file = format!(
+        "services:\n  talk:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, '{script}']\n    deploy:\n      \
+         replicas: 2\n      restart_policy: {{condition: none}}\n"
+    );
+    cluster.user(&["deploy", "-f", "-", "talk"]).input(file).end().done();
+    let count = |args: &[&str]| {
+        let shown = cluster.user(&[&["logs"][..], args].concat()).end().done();
+        (shown.lines().filter(|line| line.contains("line ")).count(), shown.matches("over").count())
+    };
+    assert_eq!(count(&["talk"]), (2 * LINES, 2));
+    assert_eq!(count(&["talk/talk.2"]), (LINES, 1));
+    assert_eq!(count(&["talk", "--tail", "5"]), (8, 2));
+    assert_eq!(count(&["talk", "--tail", "0"]), (0, 0));
+}
+
+#[test]
 fn whoever_is_not_root_is_told_so_by_every_verb() {
     let cluster = Cluster::up("nobody");
     let before = cluster.content();

@@ -94,15 +94,19 @@ pub(crate) fn make(name: &str, fresh: bool) -> Result<Made> {
     Ok(Made { path, bytes, took: Some(began.elapsed()) })
 }
 
-/// `$XDG_CACHE_HOME/gantry/images`, by the XDG Base Directory Specification.
 fn cache() -> Result<PathBuf> {
+    let dir = cache_root()?.join("images");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// `$XDG_CACHE_HOME/gantry`, by the XDG Base Directory Specification.
+pub(crate) fn cache_root() -> Result<PathBuf> {
     let given = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let base =
         given.or_else(home).context("neither XDG_CACHE_HOME nor HOME says where images can be kept")?;
-    let dir = base.join("gantry/images");
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    Ok(dir)
+    Ok(base.join("gantry"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
 //!
-//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`simulate`], [`images`]: one module a command;
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`simulate`], [`mod@vm`], [`images`]: one module a
+//!   command;
 //! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what runs
 //!   on it;
 //! - [`inventory`]: what there is of gantry on this machine, to compare before and after. [`procs`]: its processes;
@@ -24,6 +25,7 @@ mod procs;
 mod project;
 mod simulate;
 mod soak;
+mod vm;
 mod wait;
 mod workload;
 
@@ -66,6 +68,8 @@ enum Task {
     },
     /// Run simulated clusters
     Simulate(simulate::Options),
+    /// Run containers and a cluster in a virtual machine whose cgroups are v2 alone
+    Vm,
     /// Make images from Debian's packages, for machines that reach no registry
     Images {
         /// Which; all if none is named
@@ -106,6 +110,7 @@ fn run(task: Task) -> Result<()> {
         Task::Soak(options) => soak::run(&options),
         Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
         Task::Simulate(options) => simulate::run(&options),
+        Task::Vm => vm::run(),
         Task::Images { names, fresh } => images::run(&names, fresh),
     }
 }

@@ -15,9 +15,14 @@ pub(crate) fn root() -> PathBuf {
     manifest.ancestors().nth(2).map_or_else(|| manifest.clone(), Path::to_owned)
 }
 
-/// The very cargo that runs us, in the workspace.
+/// The very cargo that runs us, in the workspace, without what it told us of ourselves: build scripts that look at that
+/// (ring's does) would run again each time that cargo is called from here and not by hand, and all that depends on them.
 pub(crate) fn cargo() -> Call {
-    Call::of(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).dir(&root())
+    let cargo = Call::of(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).dir(&root());
+    let told = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| {
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_BIN_NAME"
+    });
+    told.fold(cargo, |cargo, name| cargo.without(&name))
 }
 
 /// Builds gantry and says where it is. Cargo's progress is shown.
@@ -33,6 +38,16 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     // Nothing is left to be done by now, so nothing is lost by not showing it.
     let messages = cargo().args(["build", "--workspace", "--message-format", "json"]).read()?;
     executable(&messages, name).with_context(|| format!("cargo built {name} and does not say where"))
+}
+
+/// Builds the tests and says where one of a package's test programs is.
+pub(crate) fn test_program(package: &str, name: &str) -> Result<PathBuf> {
+    cargo().args(["test", "--workspace", "--no-run"]).show()?;
+    let messages = cargo().args(["test", "--workspace", "--no-run", "--message-format", "json"]).read()?;
+    let of_package = format!("/crates/{package}#");
+    let lines = messages.lines().filter(|line| line.contains(&of_package) && line.contains("\"test\""));
+    let messages: String = lines.map(|line| format!("{line}\n")).collect();
+    executable(&messages, name).with_context(|| format!("cargo built the test {name} and does not say where"))
 }
 
 /// The program of that name in cargo's messages, one JSON document a line.

@@ -76,20 +76,29 @@ impl Server {
         request.metadata_mut().insert(STREAM, id);
         let mut client = DispatcherClient::new(channel);
         let answered = client.stream(request).await;
-        let incoming = answered.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
+        let mut incoming = answered.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
         let sink = Sink(outgoing);
         let done = match what {
-            Some(open::What::Logs(logs)) => self.logs(logs, incoming, &sink).await,
-            Some(open::What::Import(_)) => self.import(incoming, &sink).await,
+            Some(open::What::Logs(logs)) => self.logs(logs, &mut incoming, &sink).await,
+            Some(open::What::Import(_)) => self.import(&mut incoming, &sink).await,
             None => Err(Failure("this version of gantry does not know what to stream".to_owned())),
         };
         match done {
-            Ok(()) => sink.send(chunk::Kind::End(true)).await,
-            Err(Failure(why)) => sink.send(chunk::Kind::Failure(why)).await,
+            Ok(()) => sink.send(chunk::Kind::End(true)).await?,
+            Err(Failure(why)) => sink.send(chunk::Kind::Failure(why)).await?,
         }
+        drop(sink);
+        // Until the manager has read it all and hangs up: hanging up first would take back what is still on its way.
+        while let Ok(Some(_)) = incoming.message().await {}
+        Ok(())
     }
 
-    async fn logs(&self, open: OpenLogs, mut incoming: Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
+    async fn logs(
+        &self,
+        open: OpenLogs,
+        incoming: &mut Streaming<Chunk>,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
         let OpenLogs { task, follow, since, tail } = open;
         let task = task.ok_or_else(|| Failure("no task was named".to_owned()))?;
         let task = TaskId::try_from(task).map_err(|error| failure("malformed", &error))?;
@@ -136,7 +145,7 @@ impl Server {
         }
     }
 
-    async fn import(&self, mut incoming: Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
+    async fn import(&self, incoming: &mut Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
         let (pieces, archive) = mpsc::channel::<Vec<u8>>(8);
         let (progress, mut told) = tokio::sync::watch::channel(0u64);
         let images = self.images.clone();

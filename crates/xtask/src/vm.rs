@@ -1,0 +1,92 @@
+//! `cargo xtask vm`: gantry on a machine whose cgroups are v2 alone, as most users have them.
+//!
+//! The machine that this runs on may have them otherwise, and keeps them. So Debian's kernel is started in qemu, in software
+//! (some 15 times slower, which no part of this is measured by), with a root of this machine's own programs. What is tried
+//! there is `vm/run.sh`; `vm/first.sh` and `vm/init.sh` start it.
+
+mod parts;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::last_lines;
+use crate::output::{say, seconds};
+use crate::{images, packages, project};
+
+/// What the machine and its disks are made with.
+const PACKAGES: [&str; 5] = ["qemu-system-x86", "e2fsprogs", "busybox-static", "nftables", "iproute2"];
+
+/// A run takes less than three minutes on two cores.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+pub(crate) fn run() -> Result<()> {
+    packages::demand_root("a test in a virtual machine")?;
+    packages::ensure(&packages::ALL)?;
+    packages::ensure(&PACKAGES)?;
+    let began = Instant::now();
+    let gantry = project::build()?;
+    let tests = project::test_program("runtime", "host")?;
+    let image = images::make("busybox", false)?.path;
+    let cache = images::cache_root()?.join("vm");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let kernel = parts::kernel(&cache)?;
+    let work =
+        tempfile::Builder::new().prefix(".run-").tempdir_in(&cache).context("cannot make a directory")?;
+    let root = parts::root(&kernel, work.path(), &[&gantry, &tests])?;
+    let initrd = parts::initrd(&kernel, work.path())?;
+    let host = parts::host(
+        work.path(),
+        &[("gantry", &gantry), ("runtime-host", &tests), ("busybox.tar", &image)],
+        include_str!("vm/run.sh"),
+    )?;
+    say(format_args!("the machine is ready to start after {}", seconds(began.elapsed())));
+    boot(work.path(), &kernel, &initrd, [&root, &host])
+}
+
+/// Runs the machine to its end. What it prints is shown as it comes.
+fn boot(work: &Path, kernel: &parts::Kernel, initrd: &Path, disks: [&Path; 2]) -> Result<()> {
+    let console = work.join("console");
+    let status = work.join("status");
+    let shown = |path: &Path| path.display().to_string();
+    let port = |name: &str, backend: String| {
+        let device = format!("virtserialport,chardev={name},name={name}");
+        ["-chardev".to_owned(), backend, "-device".to_owned(), device]
+    };
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--foreground", "--signal", "KILL", &LIMIT.as_secs().to_string(), "qemu-system-x86_64"]);
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    // One thread: with several, this qemu's software emulation has let kernels crash.
+    qemu.args(["-machine", "q35,hpet=off", "-accel", "tcg,thread=single", "-cpu", "max"]);
+    qemu.args(["-smp", "2", "-m", "2048"]);
+    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initrd).args(["-append", APPEND]);
+    qemu.args([
+        "-chardev",
+        &format!("file,id=console,path={}", shown(&console)),
+        "-serial",
+        "chardev:console",
+    ]);
+    qemu.args(["-device", "virtio-serial-pci"]);
+    qemu.args(port("out", "stdio,id=out,signal=off".to_owned()));
+    qemu.args(port("status", format!("file,id=status,path={}", shown(&status))));
+    for disk in disks {
+        qemu.args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", shown(disk))]);
+    }
+    let ended = qemu.stdin(Stdio::null()).status().context("cannot run qemu")?;
+    let said = fs::read_to_string(&status).unwrap_or_default();
+    match said.trim().strip_prefix("exit ") {
+        Some("0") => Ok(()),
+        Some(count) => bail!("{count} things went wrong in the machine"),
+        None => {
+            let console = fs::read_to_string(&console).unwrap_or_default();
+            bail!("the machine ended without a word ({ended}); its console:{}", last_lines(&console))
+        }
+    }
+}
+
+/// The kernel's command line: quick to start, and quiet. `panic=-1`: a crash ends the machine.
+const APPEND: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr lsm= audit=0 tsc=reliable no_timer_check \
+                      cryptomgr.notests 8250.nr_uarts=1 i8042.noaux i8042.noprobe=1";
