@@ -449,7 +449,7 @@ fn logs_are_all_that_was_written_also_by_attempts_that_have_ended() {
     let cluster = Cluster::up("logs");
     cluster.import_sleeper();
     let script =
-        format!("i=0; while [ $$i -lt {LINES} ]; do echo line $$i; i=$$((i+1)); done; echo over >&2");
+        format!("i=0; while [ $$i -lt {LINES} ]; do echo line $$i; i=$$((i+1)); done; echo over");
     let file = format!(
         "services:\n  talk:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, '{script}']\n    deploy:\n      \
          replicas: 2\n      restart_policy: {{condition: none}}\n"

@@ -25,6 +25,8 @@ struct Follow {
     goal: Goal,
     generation: u64,
     last: Option<Progress>,
+    /// What was being waited for is not coming any more, and that has been said.
+    given_up: bool,
 }
 
 pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Progress>, Status> {
@@ -40,33 +42,50 @@ pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Prog
     let clock = api.parts.clock.clone();
     let watch = api.parts.store.watch();
     let store = api.parts.store.clone();
-    let follow = Follow { watch, clock, goal, generation, last: None };
+    let follow = Follow { watch, clock, goal, generation, last: None, given_up: false };
     Ok(Box::pin(futures::stream::unfold((follow, store), |(mut follow, store)| async move {
         let progress = follow.next(&store).await?;
-        Some((Ok(progress), (follow, store)))
+        Some((progress, (follow, store)))
     })))
 }
 
 impl Follow {
-    /// The next answer that differs from the last one; nothing after the one that says `converged`.
-    async fn next(&mut self, store: &store::Store) -> Option<Progress> {
-        if self.last.as_ref().is_some_and(|last| last.converged) {
+    /// The next answer that differs from the last one; nothing after the one that says `converged`, or that it never will.
+    async fn next(&mut self, store: &store::Store) -> Option<Result<Progress, Status>> {
+        if self.given_up || self.last.as_ref().is_some_and(|last| last.converged) {
             return None;
         }
         loop {
             let state = store.state();
             if state.applied().0 >= self.generation {
+                if let Some(gone) = self.goal.missing(&state) {
+                    self.given_up = true;
+                    return Some(Err(Status::aborted(format!("`{gone}` was removed meanwhile"))));
+                }
                 let progress = progress(&state, &self.goal, self.clock.now(&state));
                 if self.last.as_ref() != Some(&progress) {
                     if progress.converged {
                         tracing::debug!(target: "hop", hop = "told");
                     }
                     self.last = Some(progress.clone());
-                    return Some(progress);
+                    return Some(Ok(progress));
                 }
             }
             self.watch.next().await;
         }
+    }
+}
+
+impl Goal {
+    /// What is to run and is not declared any more, by its name.
+    fn missing(&self, state: &State) -> Option<String> {
+        if self.gone {
+            return None;
+        }
+        let is_gone = |name: &&model::Name| state.stack(name).is_none_or(|stack| stack.removing);
+        let stack = self.stacks.iter().find(is_gone).map(ToString::to_string);
+        let service = || self.services.iter().find(|name| state.service_named(name).is_none());
+        stack.or_else(|| service().map(ToString::to_string))
     }
 }
 

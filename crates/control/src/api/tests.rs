@@ -1,10 +1,13 @@
 //! What users are answered by a manager that needs no others.
 
+use futures::StreamExt as _;
 use identity::{CaCertificate, Credentials, KeyPair, Subject};
 use model::{NodeId, RequestId, Role};
 use tonic::{Code, Request, Status};
 use wire::proto::api::cluster_server::Cluster as _;
-use wire::proto::api::{ChangeReply, CreateTokenRequest, JoinRequest, ScaleRequest, ScaleTo};
+use wire::proto::api::{
+    ChangeReply, ConvergeRequest, CreateTokenRequest, JoinRequest, RemoveStackRequest, ScaleRequest, ScaleTo,
+};
 
 use crate::Control;
 use crate::alone::{self, NOW, deployment, service};
@@ -46,6 +49,28 @@ async fn a_change_that_finds_all_as_it_should_be_says_so() {
     let unchanged = ChangeReply { changed: false, ..first };
     assert_eq!(deploy(&api, 2, 2).await.unwrap(), unchanged);
     assert_eq!(scale(&api, 3, 2).await.unwrap(), unchanged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_is_removed_meanwhile_is_told_so() {
+    let api = api().await;
+    let targets = vec!["hello".to_owned()];
+    let deployed = deploy(&api, 1, 2).await.unwrap();
+    let goal = ConvergeRequest { targets, gone: false, generation: deployed.generation };
+    let mut progress = api.converge(Request::new(goal)).await.unwrap().into_inner();
+    assert!(!progress.next().await.unwrap().unwrap().converged);
+    let remove = RemoveStackRequest { request: request(2), stack: "hello".to_owned() };
+    api.remove_stack(Request::new(remove)).await.unwrap();
+    let told = async {
+        loop {
+            if let Err(status) = progress.next().await.expect("it does not end without a word") {
+                return status;
+            }
+        }
+    };
+    let status = told.await;
+    assert_eq!((status.code(), status.message()), (Code::Aborted, "`hello` was removed meanwhile"));
+    assert!(progress.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

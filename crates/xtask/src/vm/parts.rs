@@ -11,9 +11,9 @@ use crate::command::Call;
 use crate::output::say;
 
 /// Programs of this machine that the guest has.
-const PROGRAMS: [&str; 3] = ["/usr/sbin/nft", "/bin/ip", "/bin/busybox"];
-/// Modules without which the guest does not get at its disks and ports. All others are loaded from its root.
-const EARLY: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_console", "ext4"];
+const PROGRAMS: [&str; 4] = ["/usr/sbin/nft", "/bin/ip", "/bin/dash", "/bin/busybox"];
+/// Modules without which the guest does not get at its disks and ports. All others the kernel loads from its root.
+const EARLY: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_console"];
 
 /// A kernel and its modules.
 #[derive(Debug)]
@@ -91,7 +91,11 @@ pub(super) fn root(kernel: &Kernel, work: &Path, guests: &[&Path]) -> Result<Pat
             symlink("busybox", path)?;
         }
     }
+    // Not busybox's own, which prefers its applets to the programs.
+    fs::remove_file(root.join("usr/bin/sh"))?;
+    symlink("dash", root.join("usr/bin/sh"))?;
     symlink("../bin/busybox", root.join("usr/sbin/modprobe"))?;
+    symlink("../bin/nft", root.join("usr/sbin/nft"))?;
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
     fs::write(root.join("etc/resolv.conf"), "")?;
@@ -169,8 +173,9 @@ fn script(path: &Path, text: &str) -> Result<()> {
 
 /// An ext4 of a directory's content.
 fn disk(content: &Path, image: &Path, size: &str) -> Result<PathBuf> {
-    let options = ["-q", "-t", "ext4", "-E", "lazy_itable_init=1,nodiscard,root_owner=0:0", "-m", "0", "-d"];
-    Call::of("mke2fs").args(options).arg(content).arg(image).arg(size).read()?;
+    let features = ["-q", "-t", "ext4", "-O", "^has_journal,^metadata_csum", "-m", "0"];
+    let extended = ["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0", "-d"];
+    Call::of("mke2fs").args(features).args(extended).arg(content).arg(image).arg(size).read()?;
     Ok(image.to_owned())
 }
 

@@ -26,7 +26,7 @@ echo 0 > $cgroups/system.slice/test.service/cgroup.procs
 step ./runtime-host
 there_is > /tmp/before
 
-step gantry dev up
+step gantry dev up --nodes 1 --managers 1
 step gantry image import busybox.tar busybox
 cat > /tmp/app.yaml << 'Y'
 services:
@@ -63,9 +63,10 @@ step gantry deploy -f /tmp/hog.yaml hog
 await 'gantry ps --all hog | grep "killed for its memory limit"'
 
 before=$(members)
-step gantry dev node kill n2
-step gantry dev node start n2
-await '[ $(gantry node ls | grep -cw ready) = 3 ]'
+step gantry dev node kill n1
+step gantry dev node start n1
+await '[ $(gantry node ls | grep -cw ready) = 1 ]'
+await '[ $(gantry ps app | grep -cw running) = 6 ]'
 [ "$before" = "$(members)" ] && echo "no container noticed" || bad "containers were $before and are $(members)"
 
 step gantry rm app
