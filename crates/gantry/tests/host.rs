@@ -459,6 +459,7 @@ fn logs_are_all_that_was_written_also_by_attempts_that_have_ended() {
         let shown = cluster.user(&[&["logs"][..], args].concat()).end().done();
         (shown.lines().filter(|line| line.contains("line ")).count(), shown.matches("over").count())
     };
+    until("both to have said it all", || count(&["talk"]).1 == 2);
     assert_eq!(count(&["talk"]), (2 * LINES, 2));
     assert_eq!(count(&["talk/talk.2"]), (LINES, 1));
     assert_eq!(count(&["talk", "--tail", "5"]), (8, 2));
