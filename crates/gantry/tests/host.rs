@@ -448,8 +448,7 @@ fn logs_are_all_that_was_written_also_by_attempts_that_have_ended() {
     const LINES: usize = 3000;
     let cluster = Cluster::up("logs");
     cluster.import_sleeper();
-    let script =
-        format!("i=0; while [ $$i -lt {LINES} ]; do echo line $$i; i=$$((i+1)); done; echo over");
+    let script = format!("i=0; while [ $$i -lt {LINES} ]; do echo line $$i; i=$$((i+1)); done; echo over");
     let file = format!(
         "services:\n  talk:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, '{script}']\n    deploy:\n      \
          replicas: 2\n      restart_policy: {{condition: none}}\n"
@@ -476,7 +475,7 @@ fn whoever_is_not_root_is_told_so_by_every_verb() {
     let program = folder.path().join("gantry");
     fs::copy(PROGRAM, &program).unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-    let nobody = |args: &[&str]| Call::of(&program, args).as_nobody();
+    let nobody = |args: &[&str]| Call::of(&program, args).run_by_nobody();
     let name = cluster.name.as_str();
     let run = format!("error: cannot read /run/gantry/{name}: Permission denied");
     let compose = "services:\n  web:\n    image: nginx\n";

@@ -28,6 +28,8 @@ const OPENING: usize = 32;
 
 type Entry = Result<LogEntry, Status>;
 type Lines = BoxStream<'static, Entry>;
+/// The next entry of a source, and what follows it.
+type Head = (Entry, Lines);
 
 /// How many more streams each node may be asked to open now. Closed for a node that has not answered once.
 type Doors = BTreeMap<NodeId, Arc<Semaphore>>;
@@ -182,15 +184,14 @@ fn merge(sources: Vec<Lines>) -> impl futures::Stream<Item = Entry> + Send {
     heads.map(|heads| in_order(heads.into_iter().flatten().collect())).flatten_stream()
 }
 
-/// The next entry of a source, and what follows it.
-async fn head(mut source: Lines) -> Option<(Entry, Lines)> {
+async fn head(mut source: Lines) -> Option<Head> {
     let entry = source.next().await?;
     Some((entry, source))
 }
 
-fn in_order(heads: Vec<(Entry, Lines)>) -> impl futures::Stream<Item = Entry> + Send {
-    let begin: (Vec<(Entry, Lines)>, Option<(usize, Lines)>) = (heads, None);
-    futures::stream::unfold(begin, |(mut heads, given)| async move {
+fn in_order(heads: Vec<Head>) -> impl futures::Stream<Item = Entry> + Send {
+    let nothing_given: Option<(usize, Lines)> = None;
+    futures::stream::unfold((heads, nothing_given), |(mut heads, given)| async move {
         // The source of the entry before goes on in its place: between equals, the order is that of the tasks.
         if let Some((at, source)) = given
             && let Some(next) = head(source).await

@@ -19,6 +19,6 @@ for port in /sys/class/virtio-ports/*; do eval "port_$(cat "$port/name")=/dev/${
 # As systemd has it.
 echo "+cpu +memory +pids +cpuset +io" > /sys/fs/cgroup/cgroup.subtree_control
 cd /host
-setsid sh ./run < /dev/null > "$port_out" 2>&1
+setsid /usr/bin/dash ./run < /dev/null > "$port_out" 2>&1
 echo "exit $?" > "$port_status"
 poweroff -f
