@@ -138,19 +138,6 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     let (credentials, current) = watch::channel(Arc::new(identified.credentials));
     let connector = Connector::new(current.clone());
     let images = image_store::Store::open(&data.join("images"))?;
-    let members = Members::new(told.clone());
-    let manager = match role {
-        Role::Manager => {
-            let cluster = identified.cluster;
-            let parts = manager(data, node, cluster, &connector, &members, threads).await?;
-            if let Some(authority) = founding {
-                found(data, &config, &parts, &authority).await?;
-            }
-            Some(parts)
-        }
-        Role::Worker => None,
-    };
-    let control = manager.clone().map(Control::new);
     let (opens, opened) = tokio::sync::mpsc::unbounded_channel();
     let (mut agent, heart) = Agent::new(
         agent_config(&config, node, &told),
@@ -164,8 +151,21 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         Clock::new(wall_clock),
         opens,
     );
-    // First, so that a daemon which listens is one that knows what runs here.
+    // Before this node votes, and before it listens: a daemon that is there is one that knows what runs here.
     agent.adopt().await?;
+    let members = Members::new(told.clone());
+    let manager = match role {
+        Role::Manager => {
+            let cluster = identified.cluster;
+            let parts = manager(data, node, cluster, &connector, &members, threads).await?;
+            if let Some(authority) = founding {
+                found(data, &config, &parts, &authority).await?;
+            }
+            Some(parts)
+        }
+        Role::Worker => None,
+    };
+    let control = manager.clone().map(Control::new);
     let doors =
         doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
             .await?;

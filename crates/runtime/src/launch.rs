@@ -37,7 +37,9 @@ pub struct Launch {
     pub limits: Limits,
     /// Become the container's annotations.
     pub labels: BTreeMap<String, String>,
-    /// The compiled filter of system calls: [`crate::seccomp::write_filter`] makes it.
+    /// The compiled filter of system calls: [`crate::seccomp::write_filter`] makes it. Missing in what version 1 wrote, which an
+    /// agent still has to read to end such a container; a shim refuses it.
+    #[serde(default)]
     pub seccomp: PathBuf,
     /// What a shim that is itself told to end sends the container, ten seconds before SIGKILL.
     pub stop_signal: i32,

@@ -116,8 +116,8 @@ fn namespaces(launch: &Launch) -> Value {
     json!([{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }, network])
 }
 
-/// `HOME` is always there: libcontainer would otherwise ask libc for it inside the image, which can load code from there
-/// (the class of CVE-2019-14271).
+/// `HOME` is always there, and never empty: libcontainer would otherwise ask libc for it inside the image, which can load code
+/// from there (the class of CVE-2019-14271), at a moment when the process is not confined yet.
 fn environment(launch: &Launch, identity: &Identity) -> Vec<String> {
     let mut variables = BTreeMap::from([
         ("PATH", PATH),
@@ -128,6 +128,9 @@ fn environment(launch: &Launch, identity: &Identity) -> Vec<String> {
     variables.extend(
         launch.env.iter().filter_map(|entry| entry.split_once('=')).filter(|(name, _)| !name.is_empty()),
     );
+    if variables["HOME"].is_empty() {
+        variables.insert("HOME", identity.home.as_str());
+    }
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -227,6 +230,17 @@ mod tests {
             let capabilities = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap();
             let given_up = 1;
             assert_eq!(capabilities.bounding().as_ref().unwrap().len(), CAPABILITIES.len() + given_up);
+        }
+    }
+
+    #[test]
+    fn an_image_cannot_have_libc_asked_for_its_home() {
+        for env in [vec!["HOME=".to_owned()], vec!["HOME".to_owned()], Vec::new()] {
+            let process = built(&Launch { env, ..sample() }, &CgroupView::Unified)["process"].clone();
+            let home = process["env"].as_array().unwrap().iter().find(|entry| {
+                entry.as_str().unwrap().strip_prefix("HOME=").is_some_and(|home| !home.is_empty())
+            });
+            assert!(home.is_some(), "{}", process["env"]);
         }
     }
 

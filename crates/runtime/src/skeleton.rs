@@ -3,15 +3,18 @@
 //! Where an image lacks one, it would be made in the container's own writable layer, which copies its parents up: several
 //! files on the disk for each container, made and removed with it.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Directories that kernel file systems are mounted on, and the one that the files are in.
 const DIRECTORIES: [&str; 4] = ["dev", "proc", "sys", "etc"];
 /// Files that are bound over.
 const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
+
+/// The mode of a directory that anyone may look into.
+const PLAIN: u32 = 0o755;
 
 /// The layer. Shared by all containers of a node, and never written to once it is made.
 #[derive(Clone, Debug)]
@@ -22,27 +25,35 @@ pub struct Skeleton {
 impl Skeleton {
     /// Makes what is missing of it in `layer`.
     pub fn make(layer: PathBuf) -> io::Result<Self> {
+        // The modes are set once more, since those at creation are what the daemon's umask leaves of them.
         for dir in DIRECTORIES.iter().map(|name| layer.join(name)) {
-            DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+            fs::create_dir_all(&dir)?;
+            fs::set_permissions(dir, Permissions::from_mode(PLAIN))?;
         }
         for file in FILES.iter().map(|name| layer.join(name)) {
-            OpenOptions::new().create(true).append(true).mode(0o644).open(file)?;
+            let file = OpenOptions::new().create(true).append(true).open(file)?;
+            file.set_permissions(Permissions::from_mode(0o644))?;
         }
+        fs::set_permissions(&layer, Permissions::from_mode(PLAIN))?;
         Ok(Self { layer })
     }
 
-    /// An image's layers, lowest first, with this one above them. Without it where the image has something else than a
-    /// directory in one of the places: that would be hidden, with all that it leads to.
+    /// An image's layers, lowest first, with this one above them. Without it where the image has something else in one of the
+    /// places than a plain directory of root's: it would be hidden with all that it leads to, or have another owner or mode.
     pub fn over(&self, mut layers: Vec<PathBuf>) -> Vec<PathBuf> {
-        if !layers.iter().any(|layer| has_other_than_directories(layer)) {
+        if layers.iter().all(|layer| is_plain(layer)) {
             layers.push(self.layer.clone());
         }
         layers
     }
 }
 
-fn has_other_than_directories(layer: &Path) -> bool {
-    DIRECTORIES.iter().any(|name| fs::symlink_metadata(layer.join(name)).is_ok_and(|found| !found.is_dir()))
+fn is_plain(layer: &Path) -> bool {
+    let is_plain = |found: &Metadata| {
+        found.is_dir() && (found.uid(), found.gid()) == (0, 0) && found.mode() & 0o7777 == PLAIN
+    };
+    let others = |name: &&str| fs::symlink_metadata(layer.join(name)).is_ok_and(|found| !is_plain(&found));
+    !DIRECTORIES.iter().any(|name| others(&name))
 }
 
 #[cfg(test)]
@@ -58,8 +69,16 @@ mod tests {
         Skeleton::make(at("skeleton")).unwrap();
         assert!(at("skeleton/proc").is_dir() && at("skeleton/etc/hosts").is_file());
 
-        fs::create_dir_all(at("plain/etc")).unwrap();
-        assert_eq!(skeleton.over(vec![at("plain")]), [at("plain"), at("skeleton")]);
+        let layer = |name: &str, mode| {
+            fs::create_dir_all(at(name).join("etc")).unwrap();
+            fs::set_permissions(at(name).join("etc"), Permissions::from_mode(mode)).unwrap();
+            at(name)
+        };
+        // Whoever runs the tests may not be root, whose an image's directories are.
+        if fs::metadata(layer("plain", 0o755)).unwrap().uid() == 0 {
+            assert_eq!(skeleton.over(vec![at("plain")]), [at("plain"), at("skeleton")]);
+        }
+        assert_eq!(skeleton.over(vec![layer("shared", 0o775)]), [at("shared")]);
         fs::create_dir_all(at("odd")).unwrap();
         symlink("usr/etc", at("odd/etc")).unwrap();
         assert_eq!(skeleton.over(vec![at("odd"), at("plain")]), [at("odd"), at("plain")]);

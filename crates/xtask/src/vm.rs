@@ -95,7 +95,8 @@ fn boot(work: &Path, kernel: &parts::Kernel, initrd: &Path, disks: [&Path; 2]) -
         Some("0") => Ok(()),
         Some(count) => bail!("{count} things went wrong in the machine"),
         None => {
-            let console = fs::read_to_string(&console).unwrap_or_default();
+            let console = fs::read(&console).unwrap_or_default();
+            let console = String::from_utf8_lossy(&console);
             bail!("the machine ended without a word ({ended}); its console:{}", last_lines(&console))
         }
     }

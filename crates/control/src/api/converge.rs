@@ -91,7 +91,9 @@ impl Goal {
 
 fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     let concerned = |(_, service): &(ServiceId, &Service)| {
-        goal.stacks.contains(&service.name.stack) || goal.services.contains(&service.name)
+        let is_named = goal.stacks.contains(&service.name.stack) || goal.services.contains(&service.name);
+        // What somebody has deployed again under the name is not what is waited for to go.
+        is_named && (!goal.gone || service.removing)
     };
     let mut services: Vec<ServiceProgress> = Vec::new();
     let mut converged = true;

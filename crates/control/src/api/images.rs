@@ -99,10 +99,17 @@ async fn run(
         }
         Err(Status::unavailable("the node that was importing has gone"))
     };
-    let (sending, done) = tokio::join!(send, receive);
-    // What the node says of the archive explains more than that it stopped reading.
-    let done = done?;
-    sending?;
+    let (mut send, mut receive) = (std::pin::pin!(send), std::pin::pin!(receive));
+    let done = tokio::select! {
+        biased;
+        // What the node says of the archive explains more than that it stopped reading, and ends the upload.
+        done = &mut receive => done?,
+        sent = &mut send => {
+            let done = receive.await?;
+            sent?;
+            done
+        }
+    };
     record(api, node, done, name, progress).await
 }
 

@@ -37,7 +37,8 @@ pub(crate) async fn run(parts: &Parts, inbox: &mut Inbox) {
             },
             Some(done) = desk.work.join_next() => match done {
                 Ok(done) => desk.finish(done),
-                Err(error) => tracing::error!(%error, "a part of the dispatcher failed"),
+                // What it would have ended with is missing for good. The next dispatcher begins with everything afresh.
+                Err(error) => return tracing::error!(%error, "a part of the dispatcher failed"),
             },
             news = watch.next() => desk.tell_changes(news),
             () = sleep_until(deadline) => desk.look_for_missed(),

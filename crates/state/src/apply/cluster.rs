@@ -58,7 +58,8 @@ impl Step<'_> {
         if let Some((id, row)) = self.state.nodes.iter().find(|(_, row)| row.node.name == *name) {
             // Once it has had a session, it had heard: a machine that asks then has lost its disk, and its id with it.
             let unheard = row.node.liveness == Liveness::Unknown;
-            let again = unheard && key.is_some() && row.key == key && row.node.role == role;
+            let same = row.key == key && row.node.role == role && row.node.address == address;
+            let again = unheard && key.is_some() && same;
             return if again { Ok(Done::Admitted(*id)) } else { Err(Rejected::NodeNameTaken(name.clone())) };
         }
         let subnet = self.free_subnet(&cluster).ok_or(Rejected::NoSubnet)?;

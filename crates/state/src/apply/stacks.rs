@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Generation, Name, ServiceId, ServiceName, SpecVersion, Template};
+use model::{Digest, Generation, Name, ServiceId, ServiceName, SpecVersion, Template};
 
 use crate::apply::{Change, Step};
 use crate::command::{Declared, Done, Outcome, Rejected};
@@ -27,10 +27,11 @@ impl Step<'_> {
         if let Some(expected) = expected.filter(|expected| *expected != generation) {
             return Err(Rejected::Changed { name: name.to_string(), expected, actual: generation });
         }
-        let mut images = services.values().map(|declared| declared.image);
-        if let Some(missing) = images.find(|digest| self.state.image(*digest).is_none()) {
-            return Err(Rejected::NoImageContent(missing));
-        }
+        let pinned = services.iter().map(|(service, declared)| {
+            let image = self.pinned(declared).ok_or(Rejected::NoImageContent(declared.image))?;
+            Ok((service.clone(), Declared { image, ..declared.clone() }))
+        });
+        let services: BTreeMap<Name, Declared> = pinned.collect::<Result<_, Rejected>>()?;
         let mut changed = old.as_ref().is_none_or(|stack| stack.removing);
         for (service, id) in members.clone() {
             if !services.contains_key(&service) {
@@ -39,7 +40,7 @@ impl Step<'_> {
                 changed = true;
             }
         }
-        for (service, declared) in services {
+        for (service, declared) in &services {
             changed |= match members.get(service) {
                 Some(id) => self.redeclare(*id, declared),
                 None => {
@@ -57,6 +58,15 @@ impl Step<'_> {
         self.state.stacks.insert(name.clone(), Arc::new(stack));
         self.changes.insert(Change::Stack(name.clone()));
         Ok(Done::At(self.at))
+    }
+
+    /// What the image's name stands for. It may have come to stand for another since the caller looked it up; nodes are dropping
+    /// what it stood for then, if nothing else wants it.
+    fn pinned(&self, declared: &Declared) -> Option<Digest> {
+        let named = self.state.image_named(&declared.spec.task.image);
+        let is_kept =
+            |digest: &Digest| self.state.image(*digest).is_some() && self.state.image_is_wanted(*digest);
+        [Some(declared.image), named].into_iter().flatten().find(is_kept)
     }
 
     fn declare(&mut self, name: ServiceName, declared: &Declared) -> ServiceId {

@@ -316,6 +316,28 @@ fn whoever_drops_the_last_use_of_an_image_says_so() {
 }
 
 #[test]
+fn a_deploy_of_a_name_that_has_moved_on_gets_what_it_stands_for_now() {
+    // Its caller looked the name up, then an import gave it to other content, and nodes began to drop the old one.
+    let mut world = World::of(
+        "nodes n1 n2
+         image other on n1 n2
+         service hello/web x0 image=other
+         deploy
+         image app on n1 n2
+         image app on n1 n2",
+    );
+    let web = world.service("web");
+    let mut spec = world.state.service(web).expect("it was just found").spec.clone();
+    spec.task.image = "app".parse().expect("the name of an image");
+    let (before, now) = (Digest([2; 32]), world.state.image_named(&spec.task.image).expect("it is there"));
+    assert!(before != now && !world.state.image_is_wanted(before));
+    let services = BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image: before })]);
+    world.must(Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None });
+    let service = world.state.service(web).expect("it was deployed");
+    assert_eq!(service.templates[&service.version].image, now);
+}
+
+#[test]
 fn whoever_forgets_the_last_version_made_from_an_image_says_so() {
     let first = Digest([1; 32]);
     let mut world = World::of(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cluster::{Cluster, PATIENCE};
 use crate::command::Call;
@@ -46,8 +46,12 @@ pub(super) fn evictions(cluster: &Cluster, service: &str, length: Duration) -> R
     say(format_args!("`stress-ng --cpu {WORKERS}` for {}", seconds(length)));
     let before = tasks(cluster, service)?;
     let lost = {
-        let _stress = Stress::begin(length + PATIENCE)?;
-        watch(cluster, length)?
+        let mut stress = Stress::begin(length + PATIENCE)?;
+        let lost = watch(cluster, length)?;
+        if let Some(ended) = stress.0.try_wait().context("cannot look after `stress-ng`")? {
+            bail!("`stress-ng` ended before its time ({ended})");
+        }
+        lost
     };
     let replaced = u32::try_from(before.difference(&tasks(cluster, service)?).count())?;
     Ok(f64::from(lost + replaced))
