@@ -1,5 +1,5 @@
 //! How an exec'd shim becomes a process of its own: no inherited descriptor, session or parent.
-#![expect(unsafe_code, reason = "fork, close_range and malloc_trim have no safe form")]
+#![expect(unsafe_code, reason = "fork, close_range, malloc_trim and madvise have no safe form")]
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -60,8 +60,21 @@ pub(crate) fn split_off() -> io::Result<Side> {
 
 /// Gives back what making the container took. A shim does next to nothing from then on, for as long as the container lives.
 pub(crate) fn trim_memory() {
+    /// A page, and what the calls below may use of the stack.
+    const PAGE: usize = 4096;
+    const IN_USE: usize = 16 << 10;
+    /// More than the stack ever was; below it is nothing for a long way.
+    const DEEPEST: usize = 512 << 10;
     // SAFETY: it concerns memory that nobody has, and the process has one thread.
     unsafe { libc::malloc_trim(0) };
+    let frame = [0_u8; 1];
+    let here = std::hint::black_box(&frame).as_ptr().addr();
+    let end = (here - IN_USE) / PAGE * PAGE;
+    // SAFETY: the stack grows downwards and this thread, the only one, has come back from whatever lay below this frame; a
+    // later call finds zeroed pages there. Where nothing is mapped the kernel says so, and has done the rest.
+    let _beyond = unsafe {
+        libc::madvise(std::ptr::with_exposed_provenance_mut(end - DEEPEST), DEEPEST, libc::MADV_DONTNEED)
+    };
 }
 
 /// What a shim reads from its signal descriptor.

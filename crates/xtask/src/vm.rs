@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::last_lines;
 use crate::output::{say, seconds};
-use crate::{images, packages, project};
+use crate::{images, packages, project, wait};
 
 /// What the machine and its disks are made with.
 const PACKAGES: [&str; 5] = ["qemu-system-x86", "e2fsprogs", "busybox-static", "nftables", "iproute2"];
@@ -26,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn run() -> Result<()> {
     packages::demand_root("a test in a virtual machine")?;
+    // Ctrl-C reaches qemu as well, whose end is then an error like another: what was made is removed.
+    wait::heed_signals()?;
     packages::ensure(&packages::ALL)?;
     packages::ensure(&PACKAGES)?;
     let began = Instant::now();
