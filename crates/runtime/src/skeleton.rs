@@ -52,8 +52,8 @@ fn is_plain(layer: &Path) -> bool {
     let is_plain = |found: &Metadata| {
         found.is_dir() && (found.uid(), found.gid()) == (0, 0) && found.mode() & 0o7777 == PLAIN
     };
-    let others = |name: &&str| fs::symlink_metadata(layer.join(name)).is_ok_and(|found| !is_plain(&found));
-    !DIRECTORIES.iter().any(|name| others(&name))
+    let is_other = |name: &str| fs::symlink_metadata(layer.join(name)).is_ok_and(|found| !is_plain(&found));
+    !DIRECTORIES.into_iter().any(is_other)
 }
 
 #[cfg(test)]
