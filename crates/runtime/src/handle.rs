@@ -237,7 +237,7 @@ fn ask(dir: &Path, op: Op) -> Result<UnixStream, RequestError> {
 }
 
 /// A connection that becomes readable when the container has ended, or its shim has died: then [`inspect`] knows. What is
-/// read from it does not matter. `NoShim` means that the end has come already.
+/// read from it does not matter. `NoShim` means that the container has ended already; its shim may still be tidying up.
 ///
 /// This is how an agent waits for thousands of containers without a thread or a timer for each.
 pub fn watch(dir: &Path) -> Result<UnixStream, RequestError> {

@@ -59,7 +59,7 @@ fn prepare(story: &Story) -> Result<PathBuf> {
         [] => story.tell("system packages: all there"),
         some => story.tell(format_args!("system packages: installed {}", some.join(", "))),
     }
-    story.tell("building gantry (a first build takes 20 to 40 minutes on two cores, most of it RocksDB)");
+    story.tell("building gantry (a first build takes 30 to 40 minutes on two cores, most of it RocksDB)");
     let gantry = project::build()?;
     story.tell(format_args!("built {}", gantry.display()));
     for name in ["busybox", "nginx"] {
