@@ -7,15 +7,25 @@
 //! collection, so that whatever is computed from it comes out the same on every machine.
 
 mod constraint;
+mod container;
+mod health;
 mod ids;
 mod image;
 mod name;
 mod node;
 mod quantity;
 mod service;
+mod signal;
 mod task;
 
 pub use constraint::{Comparison, Constraint, InvalidConstraint, Subject};
+pub use container::{
+    Access, Bind, Blkio, Capabilities, Capability, ContainerSpec, Device, DeviceKind, DeviceRule, Dns,
+    HostAddress, HostEntry, InvalidDevice, LogDriver, Logging, Mount, MountKind, Namespaces, Privileges,
+    Propagation, Scope, Seccomp, Stop, SwapLimit, Tmpfs, Tuning, Ulimit, UlimitRange, UnknownCapability,
+    UserScope,
+};
+pub use health::{Health, HealthCheck, HttpProbe, Probe, Readiness};
 pub use ids::{
     ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId,
 };
@@ -24,9 +34,10 @@ pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use service::{
-    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, Reservations, Resources, RestartCondition,
+    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources, RestartCondition,
     RestartPolicy, ServiceSpec, TaskSpec, Template,
 };
+pub use signal::{Signal, UnknownSignal};
 pub use task::{
     Desired, Ended, Exit, ObservedOrder, Phase, Placement, PublishedPort, Shown, Task, TaskStatus,
     TaskVerdict,

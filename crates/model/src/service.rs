@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Bytes, Constraint, Digest, ImageName, MilliCpu};
+use crate::{Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, MilliCpu, Readiness};
 
 /// The most replicas that one service may have. More is a slip of the keyboard on the clusters gantry is made for.
 pub const MAX_REPLICAS: u32 = 100_000;
@@ -39,6 +39,24 @@ pub struct TaskSpec {
     pub restart: RestartPolicy,
     /// All must admit a node.
     pub constraints: Vec<Constraint>,
+    pub container: ContainerSpec,
+    pub health: Health,
+    pub readiness: Option<Readiness>,
+    pub pull: PullPolicy,
+}
+
+/// When a service's image is asked for at its registry. Compose's `pull_policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Where the cluster does not have it.
+    #[default]
+    Missing,
+    /// At every deploy.
+    Always,
+    /// Not at all: the image has to be in the cluster.
+    Never,
+    /// At a deploy, where the cluster last asked longer ago than this.
+    After(Duration),
 }
 
 /// A task template as the cluster records it: the image's tag is pinned to the content that it named when it was

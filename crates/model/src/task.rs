@@ -65,6 +65,8 @@ pub struct TaskStatus {
     pub ended: Option<Ended>,
     /// Why it is where it is, for a person.
     pub reason: Option<String>,
+    /// What was asked for and the node does not do, of the current attempt: one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// What an attempt is doing, in the order in which it happens; phases may be skipped.
@@ -248,7 +250,17 @@ mod tests {
     use super::*;
 
     fn status(attempt: u32, phase: Phase, seq: u32, ended: Option<Ended>) -> TaskStatus {
-        TaskStatus { attempt, phase, seq, ready: false, at: Timestamp(0), exit: None, ended, reason: None }
+        TaskStatus {
+            attempt,
+            phase,
+            seq,
+            ready: false,
+            at: Timestamp(0),
+            exit: None,
+            ended,
+            reason: None,
+            warnings: Vec::new(),
+        }
     }
 
     #[test]
