@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Bytes, Constraint, Digest, ImageName, Limits, MilliCpu, Name, NodeId, PortSpec, Protocol, Publish,
-    RequestId, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec,
+    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, Limits, MilliCpu, Name, NodeId, PortSpec,
+    Protocol, Publish, PullPolicy, RequestId, Reservations, Resources, RestartCondition, RestartPolicy,
+    ServiceSpec, TaskSpec,
 };
 use state::{Command, Proposal};
 use tokio::time::{Instant, sleep};
@@ -104,6 +105,10 @@ fn spec(dice: &Dice) -> ServiceSpec {
             resources: Resources { reservations, limits: Limits::default() },
             restart,
             constraints,
+            container: ContainerSpec::default(),
+            health: Health::default(),
+            readiness: None,
+            pull: PullPolicy::default(),
         },
     }
 }
