@@ -236,6 +236,7 @@ mod tests {
                 exit: None,
                 ended: None,
                 reason: None,
+                warnings: Vec::new(),
             };
             Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
         };

@@ -379,7 +379,17 @@ impl<H: Host> Worker<H> {
             Some(_) | None => 0,
         };
         let at = self.clock.now();
-        TaskStatus { attempt: self.attempt, phase, seq, ready: false, at, exit, ended: self.ended, reason }
+        TaskStatus {
+            attempt: self.attempt,
+            phase,
+            seq,
+            ready: false,
+            at,
+            exit,
+            ended: self.ended,
+            reason,
+            warnings: Vec::new(),
+        }
     }
 
     fn say(&mut self, status: TaskStatus) {

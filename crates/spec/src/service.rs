@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{ImageName, InvalidImageName, PortSpec, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec};
+use model::{
+    ContainerSpec, Health, ImageName, InvalidImageName, PortSpec, PullPolicy, RestartCondition,
+    RestartPolicy, ServiceSpec, TaskSpec,
+};
 
 use crate::deploy::{self, Deploy};
 use crate::problem::{Report, Span, shown};
@@ -107,6 +110,10 @@ impl Draft {
             resources: deploy.resources,
             restart: deploy.restart.or_else(|| restart.map(|(_, policy)| policy)).unwrap_or_default(),
             constraints: deploy.constraints,
+            container: ContainerSpec::default(),
+            health: Health::default(),
+            readiness: None,
+            pull: PullPolicy::default(),
         };
         Some(ServiceSpec { replicas: deploy.replicas, labels: deploy.labels, task })
     }

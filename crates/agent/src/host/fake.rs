@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, pending, ready};
 use model::{
-    Desired, Digest, NodeId, Placement, Resources, RestartPolicy, ServiceId, Subnet, TaskId, TaskSpec,
-    Timestamp,
+    ContainerSpec, Desired, Digest, Health, NodeId, Placement, PullPolicy, Resources, RestartPolicy,
+    ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
 };
 
 use crate::host::{Failure, Found, Host, ImageSource};
@@ -143,6 +143,10 @@ pub(crate) fn assigned(desired: Desired) -> Assigned {
         resources: Resources::default(),
         restart: RestartPolicy::default(),
         constraints: Vec::new(),
+        container: ContainerSpec::default(),
+        health: Health::default(),
+        readiness: None,
+        pull: PullPolicy::default(),
     };
     let address = Ipv4Addr::new(10, 1, 2, 3);
     Assigned {

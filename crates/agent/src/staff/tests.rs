@@ -16,7 +16,17 @@ fn staff(host: &Arc<FakeHost>) -> Staff<FakeHost> {
 /// A task whose latest attempt was last seen in this phase.
 fn seen(attempt: u32, phase: Phase, exit: Option<Exit>) -> Record {
     let at = Timestamp(0);
-    let status = TaskStatus { attempt, phase, seq: 0, ready: false, at, exit, ended: None, reason: None };
+    let status = TaskStatus {
+        attempt,
+        phase,
+        seq: 0,
+        ready: false,
+        at,
+        exit,
+        ended: None,
+        reason: None,
+        warnings: Vec::new(),
+    };
     Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
 }
 

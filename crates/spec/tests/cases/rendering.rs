@@ -50,6 +50,10 @@ fn service_lines(ServiceSpec { replicas, labels, task }: &ServiceSpec) -> Vec<St
         resources,
         restart,
         constraints,
+        container: _,
+        health: _,
+        readiness: _,
+        pull: _,
     } = task;
     let mut lines = vec![format!("image {image}")];
     if *replicas != 1 {
