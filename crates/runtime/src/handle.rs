@@ -321,6 +321,19 @@ pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
     }
 }
 
+/// Leaves of an attempt that is over what is known of it and what it printed; its writable layer goes. May be repeated.
+pub fn shed(dir: &Path) -> Result<(), DestroyError> {
+    for layer in [record::UPPER, record::WORK] {
+        match std::fs::remove_dir_all(dir.join(layer)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(DestroyError::Remove { dir: dir.join(layer), source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the shim to end; kills it if it does not.
 fn end_shim(dir: &Path) -> Result<(), DestroyError> {
     let holder = || {
@@ -382,6 +395,16 @@ mod tests {
         let exited = Exited { exit: Exit::Code(3), at: Timestamp(9), reason: None };
         assert_eq!(inspect(dir).unwrap(), Observed::Exited(exited.clone()));
         assert_eq!(bury(dir).unwrap(), exited, "an end is never replaced");
+
+        std::fs::create_dir_all(dir.join(record::UPPER).join("var")).unwrap();
+        std::fs::write(dir.join(record::LOG), "kept").unwrap();
+        // The second time there is nothing to do.
+        for _ in 0..2 {
+            shed(dir).unwrap();
+            assert_eq!(inspect(dir).unwrap(), Observed::Exited(exited.clone()));
+            assert!(!dir.join(record::UPPER).exists());
+            assert_eq!(std::fs::read(dir.join(record::LOG)).unwrap(), b"kept");
+        }
     }
 
     #[test]

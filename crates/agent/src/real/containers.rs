@@ -27,8 +27,12 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// start waits for one.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How many attempts' directories are kept, the current one included, so that `logs` can tell of the one before.
+/// How many attempts are kept whole, the current one included, so that one can look at what the one before left.
 const ATTEMPTS_KEPT: u32 = 2;
+
+/// How many attempts are kept with what they printed, so that `logs` can tell of them: as many as fail in a row before
+/// another node is to try.
+const LOGS_KEPT: u32 = 5;
 
 const SIGTERM: i32 = 15;
 
@@ -103,10 +107,12 @@ impl Containers {
         let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
         blocking(move || {
             for (old, dir) in disk.attempts(id) {
-                // One of this number or a later one is of a life that a power cut took from the ledger.
-                if old.saturating_add(ATTEMPTS_KEPT) <= attempt || old >= attempt {
-                    handle::destroy(&dir).map_err(|error| failure("cannot remove an old attempt", &error))?;
-                }
+                let made_way = match kept(old, attempt) {
+                    Kept::Whole => Ok(()),
+                    Kept::Log => handle::shed(&dir),
+                    Kept::Nothing => handle::destroy(&dir),
+                };
+                made_way.map_err(|error| failure("cannot remove an old attempt", &error))?;
             }
             let dir = disk.attempt(id, attempt);
             let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
@@ -265,6 +271,26 @@ impl Containers {
     }
 }
 
+/// What stays of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Whole,
+    /// How it was launched, how it ended, and what it printed.
+    Log,
+    Nothing,
+}
+
+/// What stays of the attempt `old` when `new` begins.
+fn kept(old: u32, new: u32) -> Kept {
+    match new.checked_sub(old) {
+        // One of this number or a later one is of a life that a power cut took from the ledger.
+        None | Some(0) => Kept::Nothing,
+        Some(age) if age < ATTEMPTS_KEPT => Kept::Whole,
+        Some(age) if age < LOGS_KEPT => Kept::Log,
+        Some(_) => Kept::Nothing,
+    }
+}
+
 fn started(observed: Observed) -> Result<(), Failure> {
     match observed {
         Observed::Running(running) => {
@@ -343,4 +369,16 @@ fn files(hostname: &str, placement: &model::Placement) -> BTreeMap<PathBuf, Stri
         (PathBuf::from("/etc/hostname"), format!("{hostname}\n")),
         (PathBuf::from("/etc/resolv.conf"), resolv),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_attempts_are_kept_for_their_logs() {
+        let kept: Vec<Kept> = (1..=8).map(|old| kept(old, 7)).collect();
+        let (log, nothing) = (Kept::Log, Kept::Nothing);
+        assert_eq!(kept, [nothing, nothing, log, log, log, Kept::Whole, nothing, nothing]);
+    }
 }
