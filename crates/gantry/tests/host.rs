@@ -8,6 +8,8 @@
 
 #[path = "host/cluster.rs"]
 mod cluster;
+#[path = "host/unpack.rs"]
+mod unpack;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
