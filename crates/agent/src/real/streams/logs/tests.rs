@@ -49,6 +49,7 @@ impl Node {
             exit: None,
             ended: Some(Ended::Completed),
             reason: None,
+            warnings: Vec::new(),
         };
         self.save(id, Some(status));
     }
