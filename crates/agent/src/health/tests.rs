@@ -32,7 +32,7 @@ fn lives(mut living: Living, results: &str, expected: Expect) {
         let began = living.next();
         let standing = living.judge(Probed { began, ended: began + TOOK, healthy: result == 'o' });
         let failures = living.failures();
-        text = format!("{text}{began:?} {result} {} {failures}\n", standing.as_str());
+        text = format!("{text}{}s {result} {} {failures}\n", began.as_secs(), standing.as_str());
     }
     expected.assert_eq(&text);
 }
@@ -47,7 +47,7 @@ fn serves(mut serving: Serving, results: &str, expected: Expect) {
             (true, true) => " ready",
             (true, false) => " not ready",
         };
-        text = format!("{text}{began:?} {result}{word}\n");
+        text = format!("{text}{}s {result}{word}\n", began.as_secs());
     }
     expected.assert_eq(&text);
 }
