@@ -17,12 +17,13 @@
 //!
 //! - [`launch`]: what is to be run, and Docker's rule for what the command line is;
 //! - [`handle`]: the agent's side: spawn, inspect, watch, stop, bury, destroy;
+//! - [`stats`], [`changes`]: what it uses, which processes it has, and what it did to its image's files;
 //! - [`shim`]: the shim's life, step by step, with `shim/start.rs` (makes the container), `shim/supervise.rs` (the loop
 //!   until its end) and `shim/client.rs` (who may ask what);
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `confine` and [`seccomp`]: what it may ask of the kernel;
-//! - `cgroup`: limits, counting OOM kills, killing and removing;
+//! - `cgroup`: limits, counting, freezing, killing and removing;
 //! - [`logs`]: the log's format, rotation, and a reader that can follow;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
@@ -32,6 +33,7 @@
 
 pub mod binary;
 mod cgroup;
+pub mod changes;
 mod confine;
 mod detach;
 pub mod handle;
@@ -45,6 +47,7 @@ mod rootfs;
 pub mod seccomp;
 pub mod shim;
 pub mod skeleton;
+pub mod stats;
 mod user;
 
 pub use binary::ShimBinary;
