@@ -164,7 +164,10 @@ impl Server {
                         }
                     }
                     Some(chunk::Kind::End(_)) => return,
-                    Some(chunk::Kind::Line(_) | chunk::Kind::Import(_) | chunk::Kind::Failure(_)) | None => {
+                    Some(chunk::Kind::Line(_)
+                        | chunk::Kind::Import(_)
+                        | chunk::Kind::Failure(_)
+                        | chunk::Kind::Piece(_)) | None => {
                         return;
                     }
                 }

@@ -173,7 +173,8 @@ fn entry(template: &LogEntry, chunk: Chunk) -> Option<Result<LogEntry, Status>> 
             Some(Ok(LogEntry { at, stderr, text, ..template.clone() }))
         }
         Some(chunk::Kind::Failure(note)) => Some(Ok(LogEntry { note, ..template.clone() })),
-        Some(chunk::Kind::End(_) | chunk::Kind::Data(_) | chunk::Kind::Import(_)) | None => None,
+        Some(chunk::Kind::End(_) | chunk::Kind::Data(_) | chunk::Kind::Import(_) | chunk::Kind::Piece(_))
+        | None => None,
     }
 }
 
