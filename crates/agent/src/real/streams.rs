@@ -13,12 +13,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 use wire::proto::agent::dispatcher_client::DispatcherClient;
-use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, LogLine, Open, OpenLogs, chunk, open};
+use wire::proto::agent::{
+    Chunk, ImportEvent, ImportedImage, LogLine, Open, OpenLogs, OpenTask, chunk, open,
+};
 
 use crate::agent::Opened;
 use crate::host::Failure;
 use crate::real::disk::Disk;
 use crate::real::failure;
+use crate::real::talk::{Ear, Mouth};
+use crate::real::tasks::Tasks;
 use crate::uplink::Manager;
 
 /// Metadata that names the stream that is dialled.
@@ -33,6 +37,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Server {
     disk: Disk,
     images: image::Store,
+    tasks: Tasks,
     connector: Connector,
 }
 
@@ -81,6 +86,11 @@ impl Server {
         let done = match what {
             Some(open::What::Logs(logs)) => self.logs(logs, &mut incoming, &sink).await,
             Some(open::What::Import(_)) => self.import(&mut incoming, &sink).await,
+            Some(open::What::Task(OpenTask { task })) => match named(task) {
+                Ok(task) => self.converse(Some(task), &mut incoming, &sink).await,
+                Err(failure) => Err(failure),
+            },
+            Some(open::What::Node(_)) => self.converse(None, &mut incoming, &sink).await,
             None => Err(Failure("this version of gantry does not know what to stream".to_owned())),
         };
         match done {
@@ -93,6 +103,18 @@ impl Server {
         Ok(())
     }
 
+    async fn converse(
+        &self,
+        task: Option<TaskId>,
+        incoming: &mut Streaming<Chunk>,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let (mut ear, mouth) = (Ear(incoming), Mouth(sink.0.clone()));
+        // A client that has gone has nothing to be told.
+        let _ = self.tasks.serve(task, &mut ear, &mouth).await;
+        Ok(())
+    }
+
     async fn logs(
         &self,
         open: OpenLogs,
@@ -100,8 +122,7 @@ impl Server {
         sink: &Sink,
     ) -> Result<(), Failure> {
         let OpenLogs { task, follow, since, tail } = open;
-        let task = task.ok_or_else(|| Failure("no task was named".to_owned()))?;
-        let task = TaskId::try_from(task).map_err(|error| failure("malformed", &error))?;
+        let task = named(task)?;
         let since = (since > 0).then(|| UNIX_EPOCH + Duration::from_millis(since));
         let tail = tail.map(|tail| usize::try_from(tail).unwrap_or(usize::MAX));
         tokio::select! {
@@ -192,6 +213,11 @@ impl Server {
         };
         sink.send(chunk::Kind::Import(ImportEvent { read: imported.size.0, done: Some(done) })).await
     }
+}
+
+fn named(task: Option<wire::proto::model::TaskId>) -> Result<TaskId, Failure> {
+    let task = task.ok_or_else(|| Failure("no task was named".to_owned()))?;
+    TaskId::try_from(task).map_err(|error| failure("malformed", &error))
 }
 
 /// The way to the manager.
