@@ -17,6 +17,8 @@ mod fetch;
 mod plane;
 mod probe;
 pub mod streams;
+mod talk;
+mod tasks;
 mod words;
 
 pub use image as image_store;

@@ -5,6 +5,7 @@ mod images;
 mod inspect;
 mod join;
 mod logs;
+mod open;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -20,9 +21,10 @@ use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
     InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LogsRequest, NodeList,
-    Progress, RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList, TaskList,
-    TokenReply, VersionReply, VersionRequest,
+    OpenInput, Progress, RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList,
+    TaskList, TokenReply, VersionReply, VersionRequest,
 };
+use wire::proto::stream::Piece;
 
 use crate::dispatch::Dispatcher;
 use crate::leader::Parts;
@@ -162,6 +164,7 @@ impl Cluster for Api {
     type ConvergeStream = Answers<Progress>;
     type LogsStream = Answers<LogEntry>;
     type ImportImageStream = Answers<ImportProgress>;
+    type OpenStream = Answers<Piece>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
         let state = self.state().await?;
@@ -274,6 +277,13 @@ impl Cluster for Api {
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         logs::answer(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn open(
+        &self,
+        request: Request<Streaming<OpenInput>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        open::answer(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn import_image(

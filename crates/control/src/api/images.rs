@@ -94,7 +94,10 @@ async fn run(
                     None => say(progress, "importing", event.read).await,
                 },
                 Some(chunk::Kind::Failure(why)) => return Err(Status::failed_precondition(why)),
-                Some(chunk::Kind::Data(_) | chunk::Kind::Line(_) | chunk::Kind::End(_)) | None => {}
+                Some(
+                    chunk::Kind::Data(_) | chunk::Kind::Line(_) | chunk::Kind::End(_) | chunk::Kind::Piece(_),
+                )
+                | None => {}
             }
         }
         Err(Status::unavailable("the node that was importing has gone"))

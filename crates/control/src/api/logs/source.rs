@@ -249,7 +249,7 @@ impl Source {
                 self.link = Link::Over;
             }
             Some(chunk::Kind::End(_)) => self.link = Link::Over,
-            Some(chunk::Kind::Data(_) | chunk::Kind::Import(_)) | None => {}
+            Some(chunk::Kind::Data(_) | chunk::Kind::Import(_) | chunk::Kind::Piece(_)) | None => {}
         }
     }
 
