@@ -1,5 +1,12 @@
 //! What is to be run: the agent's order to a shim.
 
+mod options;
+
+pub use options::{
+    Bind, Blkio, Capabilities, Device, DeviceRule, Journal, Mount, MountKind, Options, Output, Privileges,
+    Propagation, Server, Shared, Swap, Syslog, Tmpfs, Tuning, Ulimit,
+};
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -37,8 +44,8 @@ pub struct Launch {
     pub limits: Limits,
     /// Become the container's annotations.
     pub labels: BTreeMap<String, String>,
-    /// The compiled filter of system calls: [`crate::seccomp::write_filter`] makes it. Missing in what version 1 wrote, which an
-    /// agent still has to read to end such a container; a shim refuses it.
+    /// The compiled filter of system calls: [`crate::seccomp::Filters::find`] makes it. Missing in what version 1 wrote, which an
+    /// agent still has to read to end such a container; a shim refuses it. Not read where the options say that there is none.
     #[serde(default)]
     pub seccomp: PathBuf,
     /// What a shim that is itself told to end sends the container, ten seconds before SIGKILL.
@@ -46,6 +53,9 @@ pub struct Launch {
     pub log: LogPolicy,
     /// Files that the container sees in place of its image's, by path in the container: `/etc/hosts` and the like.
     pub files: BTreeMap<PathBuf, String>,
+    /// Missing in what versions 1 and 2 wrote.
+    #[serde(default)]
+    pub options: Options,
 }
 
 /// What the kernel holds the container to. A limit that the host cannot enforce is a warning on the running container.
@@ -56,13 +66,15 @@ pub struct Limits {
     pub cpu_millis: Option<u64>,
     /// Of memory and swap together: a container that is over its limit is killed, not swapped.
     pub memory_bytes: Option<u64>,
-    /// `None` is [`Limits::PIDS`]: nobody means to allow a fork bomb.
+    /// `None` is [`Limits::PIDS`]: nobody means to allow a fork bomb. 0, and more than the kernel can count, is no limit.
     pub pids: Option<u32>,
 }
 
 impl Limits {
     /// Enough for any service we have met, and a small part of a kernel's 32,768.
     pub const PIDS: u32 = 4096;
+    /// No kernel has more processes than this (`PID_MAX_LIMIT`).
+    pub const MOST_PIDS: u32 = 4 << 20;
 }
 
 /// How much of what a container prints is kept.
@@ -124,10 +136,18 @@ pub enum InvalidLaunch {
     Path(String),
     #[error("hostname `{0}` has more than the 64 bytes that the kernel keeps")]
     Hostname(String),
+    #[error("domain name `{0}` has more than the 64 bytes that the kernel keeps")]
+    Domainname(String),
+    #[error("sysctl `{name}` cannot be set for a container: {why}")]
+    Sysctl { name: String, why: &'static str },
+    #[error("a device cannot be at `{path}`: it has to be below /dev", path = .0.display())]
+    DeviceTarget(PathBuf),
+    #[error("cgroup {cgroup} is not in its parent {parent}")]
+    CgroupParent { cgroup: String, parent: String },
 }
 
 impl Launch {
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// Writes the order into the task directory.
     pub fn save(&self, dir: &Path) -> std::io::Result<()> {
@@ -168,7 +188,7 @@ impl Launch {
         let cgroups = [Some(&self.cgroup), self.shim_cgroup.as_ref()].into_iter().flatten().map(Path::new);
         match cgroups.chain(self.files.keys().map(PathBuf::as_path)).find(|path| !is_plain_absolute(path)) {
             Some(bad) => Err(InvalidLaunch::Path(bad.display().to_string())),
-            None => Ok(()),
+            None => self.options.check(&self.cgroup),
         }
     }
 }
@@ -205,6 +225,7 @@ pub(crate) mod tests {
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::from([("/etc/hosts".into(), "127.0.0.1 localhost\n".to_owned())]),
+            options: Options::default(),
         }
     }
 
@@ -248,7 +269,7 @@ pub(crate) mod tests {
             launch.check().unwrap_err().to_string()
         };
         assert_eq!(sample().check(), Ok(()));
-        assert_eq!(refused(|l| l.version = 1), "launch has version 1; this shim knows version 2");
+        assert_eq!(refused(|l| l.version = 1), "launch has version 1; this shim knows version 3");
         assert_eq!(refused(|l| l.task = "../x".to_owned()), "`../x` is not a task id");
         assert_eq!(refused(|l| l.layers.clear()), "s1-2-3 has no layers");
         assert_eq!(refused(|l| l.args.clear()), "s1-2-3 has nothing to run");
@@ -272,5 +293,13 @@ pub(crate) mod tests {
         std::fs::write(dir.path().join(record::LAUNCH), text.replacen('{', "{\"privileged\":true,", 1))
             .unwrap();
         assert!(Launch::load(dir.path()).is_err());
+    }
+
+    #[test]
+    fn what_version_two_wrote_is_read_so_that_its_container_can_be_ended() {
+        let launch = Launch { version: 2, ..sample() };
+        let mut written = serde_json::to_value(&launch).unwrap();
+        written.as_object_mut().unwrap().remove("options");
+        assert_eq!(serde_json::from_value::<Launch>(written).unwrap(), launch);
     }
 }

@@ -85,7 +85,9 @@ fn serve(dir: &Path, ready: Ready) -> Result<(), ShimError> {
     ready.announce();
     detach::trim_memory();
     let (status, waiting) = supervise::until_end(&launch, container).map_err(ShimError::Supervise)?;
-    let oom = status.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
+    let killed = if launch.options.init { status.seen_through_init() } else { status };
+    let oom = killed.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
+    let status = if oom { killed } else { status };
     let remains = clean(dir, &launch, &hierarchies);
     let drained = waiting.drain();
     let ended = Ended { exit: status.exit(oom), at_ms: status.at.0, reason: remains };
@@ -110,7 +112,7 @@ fn begin(dir: &Path) -> Result<(Launch, Hierarchies, Container), StartError> {
 
 /// Takes away all of the container that is not in the directory. Returns what could not be.
 fn clean(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Option<String> {
-    let cgroup = cgroup::clear(hierarchies, &launch.cgroup, KILL_TIME);
+    let cgroup = cgroup::clear(hierarchies, launch, KILL_TIME);
     let mount =
         rootfs::unmount(dir).err().map(|error| format!("cannot unmount the root file system: {error}"));
     let remains: Vec<String> = [cgroup, mount].into_iter().flatten().collect();

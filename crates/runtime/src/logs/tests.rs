@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::launch::LogPolicy;
+use crate::launch::{LogPolicy, Output, Server, Syslog};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 5)
@@ -153,4 +153,33 @@ fn what_the_disk_did_not_take_is_counted() {
     let size = "2023-11-14T22:13:20.000000005Z stdout F lost\n".len();
     let notice = format!("gantry: {size} bytes of log were lost: the disk did not take them");
     assert_eq!(found, ["kept".to_owned(), notice, "kept again".to_owned()]);
+}
+
+#[test]
+fn output_that_is_discarded_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::begin(dir.path(), SMALL, &Output::Discard).unwrap();
+    writer.push(at(0), Stream::Stdout, b"unheard", false);
+    writer.flush(at(0));
+    writer.finish(at(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(texts(&mut Reader::open(dir.path(), None, None).unwrap()), numbered(0..0));
+}
+
+#[test]
+fn what_a_second_place_did_not_take_is_told_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let syslog = Syslog {
+        server: Server::Unix(dir.path().join("nobody")),
+        facility: 3,
+        tag: "web".to_owned(),
+        hostname: "n1".to_owned(),
+    };
+    let mut writer = Writer::begin(dir.path(), LogPolicy::default(), &Output::Syslog(syslog)).unwrap();
+    writer.push(at(0), Stream::Stdout, b"kept here", false);
+    writer.flush(at(0));
+    assert!(writer.deadline().is_some() && writer.interest().is_none());
+    writer.finish(at(1));
+    let found = texts(&mut Reader::open(dir.path(), None, None).unwrap());
+    assert_eq!(found, ["kept here", "gantry: 1 line did not get to the syslog server"]);
 }

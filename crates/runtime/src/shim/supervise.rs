@@ -15,6 +15,7 @@ use rustix::process::WaitOptions;
 
 use super::client::{Client, Listener, MOST_CLIENTS};
 use super::start::Container;
+use crate::init;
 use crate::launch::Launch;
 use crate::logs::{Splitter, Stream, Writer};
 use crate::protocol::{Op, Reply};
@@ -35,6 +36,14 @@ pub(super) struct Status {
 }
 
 impl Status {
+    /// How the container's program ended, where an init told it by its own exit code. A program may also say the same of itself.
+    pub(super) fn seen_through_init(self) -> Self {
+        match self.code {
+            Some(code) if init::was_killed(code) => Self { code: None, signal: Some(libc::SIGKILL), ..self },
+            Some(_) | None => self,
+        }
+    }
+
     pub(super) fn exit(self, oom: bool) -> ExitForm {
         let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         match (self.code, self.signal) {
@@ -65,7 +74,7 @@ impl Waiting {
             while output.copy(&mut self.log) == Copied::Some {}
             output.finish(&mut self.log);
         }
-        self.log.flush(SystemTime::now());
+        self.log.finish(SystemTime::now());
         Drained(self.clients)
     }
 }
@@ -131,6 +140,8 @@ enum Event {
     Signal,
     Connection,
     Output(Stream),
+    /// Where output is sent to takes more.
+    Forward,
     Client(usize),
 }
 
@@ -174,6 +185,7 @@ pub(super) fn until_end(launch: &Launch, container: Container) -> io::Result<(St
                 Event::Signal => supervisor.on_signals()?,
                 Event::Connection => supervisor.clients.extend(supervisor.listener.accept()),
                 Event::Output(stream) => supervisor.on_output(*stream),
+                Event::Forward => supervisor.log.flush(SystemTime::now()),
                 Event::Client(_) => {}
             }
         }
@@ -195,6 +207,10 @@ impl Supervisor<'_> {
             events.push(Event::Output(output.stream));
             fds.push(PollFd::new(output.pipe.as_fd(), readable));
         }
+        if let Some((fd, interest)) = self.log.interest() {
+            events.push(Event::Forward);
+            fds.push(PollFd::new(fd, interest));
+        }
         for (index, client) in self.clients.iter().enumerate() {
             events.push(Event::Client(index));
             fds.push(PollFd::new(client.as_fd(), readable));
@@ -210,7 +226,7 @@ impl Supervisor<'_> {
 
     /// Until the next thing that happens by time alone. Rounded up, or the loop would spin for the last millisecond.
     fn patience(&self, now: Instant) -> PollTimeout {
-        match self.kill_at {
+        match [self.kill_at, self.log.deadline()].into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -223,6 +239,9 @@ impl Supervisor<'_> {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.signal(Signal::SIGKILL as i32);
+        }
+        if self.log.deadline().is_some_and(|at| at <= now) {
+            self.log.flush(SystemTime::now());
         }
     }
 
@@ -311,5 +330,7 @@ mod tests {
         assert_eq!(status(Some(7), None).exit(false), ExitForm::Code(7));
         assert_eq!(status(None, Some(9)).exit(true), ExitForm::Signal { signal: 9, oom: true });
         assert_eq!(status(None, None).exit(false), ExitForm::Unknown);
+        assert_eq!(status(Some(137), None).seen_through_init().signal, Some(9));
+        assert_eq!(status(Some(136), None).seen_through_init().code, Some(136));
     }
 }
