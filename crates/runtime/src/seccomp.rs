@@ -84,7 +84,7 @@ impl Filters {
         let content = format!("{}\n{kind}\n{}\n{text}", env!("CARGO_PKG_VERSION"), names.join(" "));
         let name = format!("seccomp-{}", model::Digest(Sha256::digest(content).into()).hex());
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = made.get(&name) {
+        if let Some(path) = made.get(&name).filter(|path| path.exists()) {
             return Ok(path.clone());
         }
         let subject = Subject { capabilities, kernel: kernel() };

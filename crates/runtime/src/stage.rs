@@ -124,7 +124,7 @@ impl Stage {
         let target = match self.locate(root, &asked)? {
             Place::Mount(_) => return Err(StageError::Twice { path: asked }),
             Place::Image(target) => {
-                check(&target)?;
+                check(&target, is_shared)?;
                 let at = stage_at(bundle, self.staged.len(), &tree, is_dir);
                 let at = at.map_err(|source| StageError::Prepare { path: asked, source })?;
                 self.staged.push(Staged { tree: at, target: target.clone() });
@@ -292,7 +292,7 @@ fn link_at(root: BorrowedFd<'_>, steps: &[OsString]) -> Result<Option<PathBuf>, 
 }
 
 /// Refuses a place that is not the container's to mount over.
-fn check(target: &Path) -> Result<(), StageError> {
+fn check(target: &Path, is_shared: bool) -> Result<(), StageError> {
     let refused = |why| Err(StageError::Target { path: target.to_owned(), why });
     if target == Path::new("/") {
         return refused("it is the root file system");
@@ -304,6 +304,9 @@ fn check(target: &Path) -> Result<(), StageError> {
     }
     if target.starts_with("/proc") && !SHOWN_BY_PROC.iter().any(|shown| target == Path::new(shown)) {
         return refused("nothing may stand between a container and what the kernel says of it");
+    }
+    if is_shared && target.starts_with("/sys") {
+        return refused("what is masked there for the container would be masked on the node, too");
     }
     Ok(())
 }
@@ -471,10 +474,11 @@ mod tests {
         for allowed in
             ["/data", "/sys", "/sys/fs/cgroup", "/dev/shm", "/dev/log", "/proc/meminfo", "/processes"]
         {
-            assert!(check(Path::new(allowed)).is_ok(), "{allowed}");
+            assert!(check(Path::new(allowed), false).is_ok(), "{allowed}");
         }
         for refused in ["/", "/dev", "/proc", "/proc/self/attr", "/proc/sys", "/proc/meminfo/x"] {
-            assert!(check(Path::new(refused)).is_err(), "{refused}");
+            assert!(check(Path::new(refused), false).is_err(), "{refused}");
         }
+        assert!(check(Path::new("/sys"), true).is_err() && check(Path::new("/data"), true).is_ok());
     }
 }

@@ -333,6 +333,8 @@ mod tests {
         assert_eq!(facility_of(""), Some(3));
         assert_eq!(facility_of("local7"), Some(23));
         assert_eq!(facility_of("16"), Some(16));
-        assert_eq!(facility_of("24").or(facility_of("nonsense")), None);
+        for bad in ["24", "-1", "nonsense"] {
+            assert_eq!(facility_of(bad), None, "{bad}");
+        }
     }
 }
