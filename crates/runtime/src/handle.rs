@@ -298,7 +298,7 @@ pub fn bury(dir: &Path) -> Result<Exited, BuryError> {
     if let Some(launch) = launch {
         let hierarchies = Hierarchies::find().map_err(BuryError::Cgroups)?;
         let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
-        let removed = killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup));
+        let removed = killed.and_then(|()| cgroup::remove_containers(&hierarchies, &launch));
         removed.map_err(|source| BuryError::Cgroup { dir: dir.to_owned(), source })?;
     }
     let ended = Ended { exit: ExitForm::Unknown, at_ms: record::now().0, reason: None };
@@ -335,7 +335,7 @@ pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
             cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME).map_err(failed)?;
             end_shim(dir)?;
             let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
-            killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup)).map_err(failed)?;
+            killed.and_then(|()| cgroup::remove_containers(&hierarchies, &launch)).map_err(failed)?;
         }
     }
     let failed = |source| DestroyError::Remove { dir: dir.to_owned(), source };

@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 
+use crate::quota::{self, QuotaError};
 use crate::record;
 use crate::user::{self, Identity, UnknownUser};
 
@@ -33,6 +34,8 @@ pub(crate) enum RootfsError {
     Inspect { path: String, source: io::Error },
     #[error("the image's /{path} is not a plain file of at most {max} bytes", max = LARGEST_USER_FILE)]
     NotAUserFile { path: &'static str },
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     #[error(transparent)]
     User(#[from] UnknownUser),
     #[error("cannot make the working directory {path} in the container")]
@@ -68,13 +71,21 @@ pub(crate) fn mount_bundle(dir: &Path) -> Result<PathBuf, RootfsError> {
 /// the mounted root.
 ///
 /// `volatile`: nothing is synced for the writable layer. It never outlives the attempt, let alone the machine, and
-/// without it unmounting waits for all of the node's dirty data.
-pub(crate) fn mount_overlay(dir: &Path, bundle: &Path, layers: &[PathBuf]) -> Result<OwnedFd, RootfsError> {
+/// without it unmounting waits for all of the node's dirty data. `most`: how many bytes it may grow to.
+pub(crate) fn mount_overlay(
+    dir: &Path,
+    bundle: &Path,
+    layers: &[PathBuf],
+    most: Option<u64>,
+) -> Result<OwnedFd, RootfsError> {
     let made = [bundle.join(record::ROOTFS), dir.join(record::UPPER), dir.join(record::WORK)];
     for path in &made {
         std::fs::create_dir_all(path).map_err(|source| RootfsError::Make { path: path.clone(), source })?;
     }
     let [rootfs, upper, work] = made;
+    if let Some(bytes) = most {
+        quota::limit(&[&upper, &work], bytes)?;
+    }
     let opened =
         |path: &PathBuf| directory(path).map_err(|source| RootfsError::Layer { path: path.clone(), source });
     let lower = layers.iter().rev().map(opened).collect::<Result<Vec<OwnedFd>, RootfsError>>()?;
@@ -102,7 +113,11 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Takes the root file system and the bundle away. Lazily: a process that still looks at them must not keep the shim.
 pub(crate) fn unmount(dir: &Path) -> io::Result<()> {
+    const NONE: Option<&str> = None;
     let bundle = dir.join(record::BUNDLE);
+    // A container's mounts are below it. One that shows the node what is mounted within it would otherwise take from the node what
+    // is taken away here, and what the node has mounted there itself.
+    let _not_mounted = mount(NONE, &bundle, NONE, MsFlags::MS_SLAVE | MsFlags::MS_REC, NONE);
     for path in [bundle.join(record::ROOTFS), bundle] {
         match umount2(&path, MntFlags::MNT_DETACH) {
             // Not mounted, or not there.
@@ -136,11 +151,17 @@ pub(crate) fn check_mount_points(root: impl AsFd) -> Result<(), RootfsError> {
     Ok(())
 }
 
-/// Who `asked` is in this container.
-pub(crate) fn identity(root: impl AsFd, asked: Option<&str>) -> Result<Identity, RootfsError> {
+/// Who `asked` is in this container, and in which groups besides.
+pub(crate) fn identity(
+    root: impl AsFd,
+    asked: Option<&str>,
+    groups: &[String],
+) -> Result<Identity, RootfsError> {
     let passwd = user_file(root.as_fd(), "etc/passwd")?;
     let group = user_file(root.as_fd(), "etc/group")?;
-    Ok(user::look_up(asked.unwrap_or_default(), &passwd, &group)?)
+    let mut identity = user::look_up(asked.unwrap_or_default(), &passwd, &group)?;
+    user::join(&mut identity, groups, &group)?;
+    Ok(identity)
 }
 
 /// Reads one of the two files; empty if the image has none.
@@ -267,8 +288,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         // In the container's root this names a file that does not exist.
         symlink("/../../../../../../etc/group", dir.path().join("etc/passwd")).unwrap();
-        assert!(identity(&root, Some("daemon")).is_err());
-        assert_eq!(identity(&root, Some("7")).unwrap().uid, 7);
+        assert!(identity(&root, Some("daemon"), &[]).is_err());
+        assert_eq!(identity(&root, Some("7"), &[]).unwrap().uid, 7);
     }
 
     #[test]
@@ -276,7 +297,7 @@ mod tests {
         let (dir, root) = image();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(identity(&root, None), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
+        assert!(matches!(identity(&root, None, &[]), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::stdio::{Copied, Input, Output, Streams};
 use crate::cgroup::{Hierarchies, freezer};
 use crate::confine::Confinement;
 use crate::detach;
+use crate::init;
 use crate::launch::Launch;
 use crate::logs::{Stream, Writer};
 use crate::protocol::{self, Answer, Failed, Failure, Op, Reply};
@@ -48,6 +49,14 @@ pub(super) struct Status {
 }
 
 impl Status {
+    /// How the container's program ended, where an init told it by its own exit code. A program may also say the same of itself.
+    pub(super) fn seen_through_init(self) -> Self {
+        match self.code {
+            Some(code) if init::was_killed(code) => Self { code: None, signal: Some(libc::SIGKILL), ..self },
+            Some(_) | None => self,
+        }
+    }
+
     pub(super) fn exit(self, oom: bool) -> ExitForm {
         let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         match (self.code, self.signal) {
@@ -66,6 +75,8 @@ enum Event {
     Output(Stream),
     /// There is room for more input.
     Input,
+    /// Where output is sent to takes more.
+    Forward,
     Client(usize),
     Attached(usize),
 }
@@ -130,6 +141,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
                 Event::Output(stream) => supervisor.on_output(*stream),
                 Event::Input => supervisor.on_input(),
                 Event::Attached(index) => supervisor.on_attached(*index),
+                Event::Forward => supervisor.log.flush(SystemTime::now()),
                 Event::Client(_) => {}
             }
         }
@@ -163,6 +175,10 @@ impl Supervisor<'_> {
             events.push(Event::Input);
             fds.push(PollFd::new(fd, PollFlags::POLLOUT));
         }
+        if let Some((fd, interest)) = self.log.interest() {
+            events.push(Event::Forward);
+            fds.push(PollFd::new(fd, interest));
+        }
         for (index, client) in self.clients.iter().enumerate() {
             events.push(Event::Client(index));
             fds.push(PollFd::new(client.as_fd(), readable));
@@ -184,7 +200,7 @@ impl Supervisor<'_> {
 
     /// Until the next thing that happens by time alone. Rounded up, or the loop would spin for the last millisecond.
     fn patience(&self, now: Instant) -> PollTimeout {
-        match self.kill_at {
+        match [self.kill_at, self.log.deadline()].into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -197,6 +213,9 @@ impl Supervisor<'_> {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.signal(Signal::SIGKILL as i32);
+        }
+        if self.log.deadline().is_some_and(|at| at <= now) {
+            self.log.flush(SystemTime::now());
         }
     }
 
@@ -393,5 +412,7 @@ mod tests {
         assert_eq!(status(Some(7), None).exit(false), ExitForm::Code(7));
         assert_eq!(status(None, Some(9)).exit(true), ExitForm::Signal { signal: 9, oom: true });
         assert_eq!(status(None, None).exit(false), ExitForm::Unknown);
+        assert_eq!(status(Some(137), None).seen_through_init().signal, Some(9));
+        assert_eq!(status(Some(136), None).seen_through_init().code, Some(136));
     }
 }
