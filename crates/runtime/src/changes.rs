@@ -64,7 +64,7 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 pub fn changes(dir: &Path) -> Result<Vec<Change>, ChangesError> {
     let launch = Launch::load(dir)?.ok_or_else(|| ChangesError::NoContainer { dir: dir.to_owned() })?;
     let ours = MOUNT_POINTS.iter().map(PathBuf::from);
-    let mounted = launch.options.mounts.iter().map(|mount| Path::new(&mount.target));
+    let mounted = launch.options.mounts.iter().map(|mount| mount.target.as_path());
     let bound = launch.files.keys().map(PathBuf::as_path).chain(mounted);
     let bound = bound.filter_map(|path| path.strip_prefix("/").ok()).map(Path::to_owned);
     let upper = dir.join(record::UPPER);

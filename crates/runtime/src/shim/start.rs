@@ -171,5 +171,3 @@ fn prepare(
     saved.map_err(|source| StartError::Write { path: bundle.join(record::CONFIG), source })?;
     Ok((bundle, identity))
 }
-
-}
