@@ -23,6 +23,7 @@
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `confine` and [`seccomp`]: what it may ask of the kernel;
 //! - `cgroup`: limits, counting OOM kills, killing and removing;
+//! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, and a reader that can follow;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
@@ -34,6 +35,7 @@ pub mod binary;
 mod cgroup;
 mod confine;
 mod detach;
+pub mod files;
 pub mod handle;
 pub mod launch;
 pub mod logs;
