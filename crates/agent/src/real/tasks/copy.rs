@@ -22,7 +22,8 @@ pub(super) async fn out(dir: PathBuf, asked: CopyOut, ear: &mut Ear<'_>, mouth: 
     let CopyOut { path, follow } = asked;
     let source = on_thread(move || Source::open(&dir, &path, follow)).await?;
     let found = source.found();
-    let begun = Begun { name: found.name.clone(), directory: found.directory, size: found.size };
+    let (name, directory, size) = (found.name.clone(), found.directory, found.size);
+    let begun = Begun { name, directory, size, ..Begun::default() };
     mouth.say(piece::Kind::Begun(begun)).await?;
     let sink = Pieces { mouth: mouth.clone(), gathered: Vec::new() };
     let archived = on_thread(move || source.archive(sink));
