@@ -1,4 +1,4 @@
-//! A cluster of one real node for a test, and the program as users call it.
+//! A cluster of real nodes for a test, and the program as users call it. Each program of tests here has it as its own.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,18 +28,24 @@ const LAST_LINES: usize = 30;
 /// Two clusters that are made at the same moment would choose the same network. Between processes the runner sees to it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A dev cluster of one manager, which is gone when this is dropped, also by a failing test.
+/// A dev cluster, which is gone when this is dropped, also by a failing test.
 pub(crate) struct Cluster {
     pub(crate) name: String,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// The name is this process's own: other tests run beside it.
+    /// One manager. The name is this process's own: other tests run beside it.
     pub(crate) fn up(name: &str) -> Self {
+        Self::up_of(name, 1)
+    }
+
+    /// The same of so many nodes, all of them managers.
+    pub(crate) fn up_of(name: &str, nodes: u8) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = Self { name: format!("{name}-{}", std::process::id()), _alone: alone };
-        cluster.dev(&["up", "--nodes", "1", "--managers", "1"]).end().done();
+        let nodes = nodes.to_string();
+        cluster.dev(&["up", "--nodes", &nodes, "--managers", &nodes]).end().done();
         cluster
     }
 
@@ -53,7 +59,7 @@ impl Cluster {
         Call::gantry([&["dev"][..], args, &["--name", self.name.as_str()][..]].concat())
     }
 
-    /// The data directory of the node.
+    /// The data directory of the first node.
     pub(crate) fn disk(&self) -> PathBuf {
         let root = std::env::var_os("GANTRY_DEV_ROOT").filter(|root| !root.is_empty());
         root.map_or_else(|| PathBuf::from("/var/lib/gantry-dev"), PathBuf::from).join(&self.name).join("n1")
