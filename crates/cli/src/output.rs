@@ -9,17 +9,21 @@ pub(crate) struct Output {
     pub(crate) stderr_is_terminal: bool,
     /// Whether text on stderr may have colours.
     pub(crate) colour: bool,
+    /// Whether text on stdout may.
+    pub(crate) stdout_colour: bool,
 }
 
 impl Output {
     /// Asks the two streams and `NO_COLOR` (<https://no-color.org>: any value but an empty one).
     pub(crate) fn of_this_process() -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
+        let stdout_is_terminal = io::stdout().is_terminal();
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
-            stdout_is_terminal: io::stdout().is_terminal(),
+            stdout_is_terminal,
             stderr_is_terminal,
             colour: stderr_is_terminal && !unwanted,
+            stdout_colour: stdout_is_terminal && !unwanted,
         }
     }
 

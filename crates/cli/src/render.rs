@@ -52,14 +52,18 @@ pub(crate) fn lines_for_terminal(text: &str) -> String {
     text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// A character, or an escape in its place if it is a control character, is invisible, or turns the direction of what
-/// follows.
+/// A character, or an escape in its place if it is not harmless.
 fn harmless(c: char) -> impl Iterator<Item = char> {
+    let (shown, escape) = if acts(c) { (None, Some(c.escape_default())) } else { (Some(c), None) };
+    shown.into_iter().chain(escape.into_iter().flatten())
+}
+
+/// Whether a character does something to what is shown: a control character, one that is invisible, or one that turns the
+/// direction of what follows.
+fn acts(c: char) -> bool {
     let deceives =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    let (shown, escape) =
-        if c.is_control() || deceives { (None, Some(c.escape_default())) } else { (Some(c), None) };
-    shown.into_iter().chain(escape.into_iter().flatten())
+    c.is_control() || deceives
 }
 
 /// What is empty on the wire is unknown, which is null in JSON.

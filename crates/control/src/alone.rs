@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use identity::Authority;
 use model::{
-    Bytes, ClusterId, Digest, NodeId, Resources, RestartPolicy, Role, ServiceSpec, Subnet, TaskSpec,
-    Timestamp,
+    Bytes, ClusterId, ContainerSpec, Digest, Health, NodeId, PullPolicy, Resources, RestartPolicy, Role,
+    ServiceSpec, Subnet, TaskSpec, Timestamp,
 };
 use state::{Command, Proposal, State};
 use store::memory::MemoryEngine;
@@ -108,6 +108,10 @@ pub(crate) fn service(replicas: u32) -> ServiceSpec {
         resources: Resources::default(),
         restart: RestartPolicy::default(),
         constraints: Vec::new(),
+        container: ContainerSpec::default(),
+        health: Health::default(),
+        readiness: None,
+        pull: PullPolicy::default(),
     };
     ServiceSpec { replicas, labels: BTreeMap::new(), task }
 }

@@ -8,11 +8,8 @@
 mod cluster;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
 
 use cluster::{Call, Cluster, Ended, PROGRAM, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,7 +23,7 @@ const SLEEP: &str = "trap 'exit 0' TERM; /bin/busybox sleep 1000000000 & wait";
 
 /// Brings up a cluster with a stack `t`, whose services run these scripts.
 fn cluster(name: &str, scripts: &[(&str, &str)]) -> Cluster {
-    let cluster = Cluster::up_of(name, 3);
+    let cluster = Cluster::of(name, 3);
     cluster.import_sleeper();
     let service = |(name, script): &(&str, &str)| {
         format!(
@@ -118,16 +115,12 @@ fn from_a_terminal_the_command_has_one_and_ours_is_given_back() {
 
     // Also where gantry is ended in the middle, which ends the command as well.
     let line = format!("stty -g; {gantry} t/box -- /bin/busybox sleep 98765; stty -g");
-    let ended = thread::scope(|scope| {
-        let running = scope.spawn(|| in_terminal(&line));
-        let is_listed = || cluster.user(&["top", "t/box"]).end().done().contains("sleep 98765");
-        until("the command to run", is_listed);
-        let pid = client(&cluster, "98765").expect("it runs");
-        kill_process(pid, Signal::TERM).unwrap();
-        let ended = running.join().unwrap();
-        until("the command to end", || !is_listed());
-        ended
-    });
+    let running = Call::of(Path::new("script"), ["-qec", &line, "/dev/null"]).start();
+    let is_listed = || cluster.user(&["top", "t/box"]).end().done().contains("sleep 98765");
+    until("the command to run", is_listed);
+    kill_process(client(&cluster, "98765").expect("it runs"), Signal::TERM).unwrap();
+    let ended = running.end();
+    until("the command to end", || !is_listed());
     let modes: Vec<&str> = ended.stdout.lines().filter(|line| line.matches(':').count() > 10).collect();
     assert_eq!((modes.len(), modes.first()), (2, modes.last()), "{ended}");
 }
@@ -256,16 +249,18 @@ fn a_container_is_paused_and_killed() {
 fn attach_shows_what_is_written_from_now_on_and_ends_with_the_container() {
     let script = "while [ ! -e /go ]; do echo tick; /bin/busybox sleep 0.05; done; echo told; exit 5";
     let cluster = cluster("attach", &[("box", script)]);
-    let mut attach = Command::new(PROGRAM);
-    attach.args(["--context", &cluster.name, "attach", "t/box"]);
-    let mut attach = attach.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(attach.stdout.take().unwrap());
-    let mut first = String::new();
-    lines.read_line(&mut first).unwrap();
-    assert_eq!(first, "tick\n");
+    let attached = cluster.user(&["attach", "t/box"]).start();
+    until("something to be written", || attached.stdout().contains("tick\n"));
     shell(&cluster, "/bin/busybox touch /go").end().done();
-    let mut rest = String::new();
-    lines.read_to_string(&mut rest).unwrap();
-    assert!(rest.ends_with("tick\ntold\n") || rest == "told\n", "{rest}");
-    assert_eq!(attach.wait().unwrap().code(), Some(5));
+    let ended = attached.end();
+    assert_eq!(ended.code, Some(5), "{ended}");
+    assert!(ended.stdout.ends_with("tick\ntold\n"), "{ended}");
+
+    // Whoever leaves does not take the container along.
+    let attached = cluster.user(&["attach", "t/box"]).start();
+    until("something to be written", || attached.stdout().contains("tick\n"));
+    let left = attached.interrupt();
+    assert_eq!(left.code, Some(130), "{left}");
+    assert!(left.stderr.contains("t/box goes on"), "{left}");
+    shell(&cluster, "true").end().done();
 }

@@ -1,11 +1,15 @@
-//! The images that this node holds: a content store, the import of archives into it, and layers unpacked for mounting.
+//! The images that this node holds: a content store, what comes into it from archives and registries, and layers unpacked
+//! for mounting.
 //!
 //! Start at [`Store`]: [`Store::import`] takes an archive in, [`Store::ingest`] and [`Store::complete`] take a copy
-//! from another node, [`Store::unpack`] makes what a container mounts. `DESIGN.md` beside this crate has the layout on
-//! disk, what survives a crash, and why hostile archives are harmless.
+//! from another node, [`Store::unpack`] makes what a container mounts; [`Store::ingest_layer`] does so with one layer
+//! while it comes. Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else
+//! ([`unpack_main`]). [`registry::Client`] moves images between the store and registries. `DESIGN.md` beside this crate has
+//! the layout on disk, what survives a crash, and why hostile archives and registries are harmless.
 //!
-//! This crate is synchronous: callers give it a thread that may block. It knows no registry, no name (names belong to
-//! the cluster; it only reports those that an archive suggests), and not which images are in use.
+//! The store is synchronous: callers give it a thread that may block. The registry client is async, and finds such
+//! threads itself. Neither knows which names an image has (names belong to the cluster; an archive only suggests some),
+//! which images are in use, or where credentials are kept.
 
 mod blob;
 mod config;
@@ -16,18 +20,22 @@ mod layer;
 mod limits;
 mod path;
 mod record;
+pub mod registry;
 mod store;
 mod tape;
+mod unpacker;
 
 pub use blob::{DiskError, Ingest, IngestError};
 pub use config::{Config, InvalidConfig};
 pub use decompress::Bomb;
 pub use document::InvalidDocument;
 pub use import::{ArchiveKind, ImportError, Imported, Progress, Stage};
-pub use layer::LayerError;
+pub use layer::{Fault, LayerError};
 pub use limits::OverLimit;
 pub use path::InvalidPath;
 pub use store::{
-    BlobRef, CompleteError, OpenError, ReadError, RemoveError, Store, Stored, UnpackError, Unpacked,
+    BlobRef, CompleteError, IngestLayer, IngestLayerError, OpenError, ReadError, RemoveError, Store, Stored,
+    UnpackError, Unpacked,
 };
 pub use tape::TapeError;
+pub use unpacker::{UNPACK_ARGUMENT, Unpacker, UnpackerError, unpack_main};

@@ -12,7 +12,7 @@
 mod read;
 mod write;
 
-pub use read::{LogError, Reader};
+pub use read::{LogError, Reader, Wanted};
 pub(crate) use write::{Splitter, Writer};
 
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Stream {
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// When the shim read its end.
+    /// When the shim read its end. No two records of a log have the same time.
     pub at: SystemTime,
     pub stream: Stream,
     /// Without the newline; whatever bytes the container wrote.
@@ -53,8 +53,27 @@ pub struct Line {
 impl Line {
     /// Reads a record without its newline; `None` if it is not one.
     fn parse(record: &[u8]) -> Option<Self> {
+        let head = Head::parse(record)?;
+        let at = head.at()?;
+        Some(Self { at, stream: head.stream, partial: head.partial, text: head.text.to_vec() })
+    }
+}
+
+/// A record as it stands in the file.
+struct Head<'a> {
+    at: &'a [u8],
+    stream: Stream,
+    partial: bool,
+    text: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// What stands before the text is never longer.
+    const LENGTH: usize = 64;
+
+    fn parse(record: &'a [u8]) -> Option<Self> {
         let mut fields = record.splitn(4, |byte| *byte == b' ');
-        let at = std::str::from_utf8(fields.next()?).ok()?.parse::<jiff::Timestamp>().ok()?;
+        let at = fields.next()?;
         let stream = match fields.next()? {
             b"stdout" => Stream::Stdout,
             b"stderr" => Stream::Stderr,
@@ -65,7 +84,12 @@ impl Line {
             b"P" => true,
             _ => return None,
         };
-        Some(Self { at: at.into(), stream, partial, text: fields.next()?.to_vec() })
+        Some(Self { at, stream, partial, text: fields.next()? })
+    }
+
+    fn at(&self) -> Option<SystemTime> {
+        let at = std::str::from_utf8(self.at).ok()?.parse::<jiff::Timestamp>().ok()?;
+        Some(at.into())
     }
 }
 

@@ -5,6 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "this is a test, though not in a `#[test]` function")]
 
+#[path = "host/exec.rs"]
+mod exec;
+#[path = "host/files.rs"]
+mod files;
+#[path = "host/running.rs"]
+mod running;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -14,7 +21,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use model::Exit;
-use runtime::files::{self, Fault, FilesError, Source, Unpack};
 use runtime::handle::{self, Exited, Observed, Running};
 use runtime::logs::{Reader, Stream};
 use runtime::{Launch, Limits, LogPolicy, ShimBinary, seccomp, shim};
@@ -45,7 +51,6 @@ const TESTS: &[(&str, Test)] = &[
     ),
     ("a_running_container_is_destroyed_without_a_trace", a_running_container_is_destroyed_without_a_trace),
     ("one_directory_has_one_shim", one_directory_has_one_shim),
-    ("files_go_in_and_out_of_a_running_container", files_go_in_and_out_of_a_running_container),
 ];
 
 fn main() -> ExitCode {
@@ -57,7 +62,8 @@ fn main() -> ExitCode {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut out = std::io::stdout();
-    let chosen: Vec<&(&str, Test)> = TESTS.iter().filter(|(name, _)| is_chosen(name, &args)).collect();
+    let tests = TESTS.iter().chain(exec::TESTS).chain(files::TESTS).chain(running::TESTS);
+    let chosen: Vec<&(&str, Test)> = tests.filter(|(name, _)| is_chosen(name, &args)).collect();
     if has("--list") {
         // None is ignored, and `--ignored` asks for those.
         for (name, _) in chosen.into_iter().filter(|_| !has("--ignored")) {
@@ -105,9 +111,9 @@ impl Bed {
         let busybox = Path::new("/bin/busybox");
         assert!(busybox.exists(), "{} is missing: apt-get install busybox-static", busybox.display());
         std::fs::copy(busybox, bin.join("busybox")).unwrap();
-        for applet in
-            ["cat", "dd", "grep", "hostname", "id", "ln", "ls", "mkdir", "sh", "sleep", "true", "unshare"]
-        {
+        let applets =
+            "cat dd grep head hostname id ln ls mkdir mkfifo readlink rm sh sleep stty true tty unshare yes";
+        for applet in applets.split(' ') {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         seccomp::write_filter(&dir.join("seccomp")).unwrap();
@@ -135,6 +141,8 @@ impl Bed {
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::new(),
+            terminal: false,
+            stdin: false,
         };
         Attempt { dir: self.dir.join(format!("tasks/{number}")), launch }
     }
@@ -216,11 +224,16 @@ impl Attempt {
 
     /// Waits until the container has said something, which the log has as soon as a reader sees it.
     fn hear(&self, text: &str) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
-        while !self.lines(Stream::Stdout).iter().any(|line| line == text) {
-            assert!(std::time::Instant::now() < deadline, "never heard {text:?}");
-            std::thread::yield_now();
-        }
+        until(&format!("{text:?} is heard"), || self.lines(Stream::Stdout).iter().any(|line| line == text));
+    }
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never came that {what}");
+        std::thread::yield_now();
     }
 }
 
@@ -461,64 +474,4 @@ fn one_directory_has_one_shim(bed: &Bed) {
     let first = bed.spawn(&attempt);
     assert!(matches!(first, Observed::Running(_)), "{first:?}");
     assert_eq!(handle::spawn(&attempt.dir, &bed.binary).unwrap(), first);
-}
-
-/// The names in an archive, and the content of what is a file.
-fn entries(archive: &[u8]) -> Vec<(String, String)> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = Vec::new();
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).unwrap();
-        let content = String::from_utf8_lossy(&content).into_owned();
-        entries.push((entry.path().unwrap().display().to_string(), content));
-    }
-    entries
-}
-
-fn files_go_in_and_out_of_a_running_container(bed: &Bed) {
-    let secret = bed.dir.join("secret");
-    std::fs::write(&secret, "the node's").unwrap();
-    let script = format!(
-        "mkdir /srv; echo mine > /srv/file; ln -s {} /srv/absolute; ln -s ../../../../../../../../..{} /srv/up
-        echo ready; while [ \"$(cat /srv/go 2> /dev/null)\" != on ]; do sleep 0.05; done; id -u > /srv/uid",
-        secret.display(),
-        secret.display()
-    );
-    let attempt = bed.attempt(1, &script);
-    bed.spawn(&attempt);
-    attempt.hear("ready");
-    let out = |path: &str, follow| {
-        let mut archive = Vec::new();
-        Source::open(&attempt.dir, path, follow)?.archive(&mut archive)?;
-        Ok::<_, FilesError>(entries(&archive))
-    };
-    let named = |name: &str, content: &str| (name.to_owned(), content.to_owned());
-    assert_eq!(out("/srv/file", false).unwrap(), [named("file", "mine\n")]);
-    let tree: Vec<String> = out("srv", false).unwrap().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(tree, ["srv", "srv/absolute", "srv/file", "srv/up"]);
-    for link in ["/srv/absolute", "/srv/up", "/proc/self/root/srv/file", "/proc/1/root/srv/file"] {
-        let refused = out(link, true).unwrap_err();
-        assert!(!matches!(refused.fault(), Fault::NotRunning), "{link}: {refused}");
-    }
-    // The kernel's own file systems are seen and not entered.
-    let all = out("/", false).unwrap();
-    assert!(all.contains(&named("proc", "")), "{all:?}");
-    assert!(!all.iter().any(|(name, _)| name.starts_with("proc/") || name.starts_with("sys/")), "{all:?}");
-
-    let mut archive = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o644);
-    header.set_size(3);
-    archive.append_data(&mut header, "go", &b"on\n"[..]).unwrap();
-    let archive = archive.into_inner().unwrap();
-    let into = |path: &str| files::unpack(&attempt.dir, path, Unpack::default(), archive.as_slice());
-    assert!(matches!(into("/sys"), Err(FilesError::ReadOnly { .. })));
-    assert_eq!(into("/none").unwrap_err().fault(), Fault::NotFound);
-    into("/srv").unwrap();
-    assert_eq!(attempt.end().exit, Exit::Code(0), "it has seen what came in");
-    assert_eq!(into("/srv").unwrap_err().fault(), Fault::NotRunning);
-    assert_eq!(out("/srv", false).unwrap_err().fault(), Fault::NotRunning);
-    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "the node's");
 }

@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Capacity, ClusterId, Desired, Digest, Ended, Exit, LogIndex, MilliCpu, NodeId, Phase, PortSpec,
-    Protocol, Publish, RequestId, Reservations, Resources, RestartCondition, RestartPolicy, Role, ServiceId,
-    ServiceSpec, SpecVersion, Subnet, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp,
+    Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Desired,
+    Device, Digest, Dns, Ended, Exit, Health, HealthCheck, HostAddress, HostEntry, HttpProbe, LogDriver,
+    LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec, Privileges, Probe,
+    Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations, Resources,
+    RestartCondition, RestartPolicy, Role, Scope, Seccomp, ServiceId, ServiceSpec, Signal, SpecVersion, Stop,
+    Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit,
+    UlimitRange, UserScope,
 };
 use state::command::Authority;
 use state::{Command, Declared, Outcome, Proposal, State};
@@ -29,7 +33,7 @@ fn map<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
     pairs.into_iter().collect()
 }
 
-/// A service that says something in every field.
+/// A service that says something in every field that the first version had, and nothing in the others.
 pub(crate) fn declared(greeting: &str) -> Declared {
     let task = TaskSpec {
         image: "hello:1".parse().unwrap(),
@@ -54,9 +58,175 @@ pub(crate) fn declared(greeting: &str) -> Declared {
             window: Duration::from_millis(5_500),
         },
         constraints: vec!["node.labels.disk != hdd".parse().unwrap(), "node.hostname == n1".parse().unwrap()],
+        container: ContainerSpec::default(),
+        health: Health::default(),
+        readiness: None,
+        pull: PullPolicy::default(),
     };
     let spec = ServiceSpec { replicas: 2, labels: map([("tier".to_owned(), "front".to_owned())]), task };
     Declared { spec, image: digest(1) }
+}
+
+/// A service that says something in every field.
+pub(crate) fn elaborate(greeting: &str) -> Declared {
+    let mut declared = declared(greeting);
+    let task = &mut declared.spec.task;
+    task.container = container();
+    task.health = Health::Check(check());
+    task.readiness = Some(readiness());
+    task.pull = PullPolicy::After(Duration::from_secs(3_600));
+    declared
+}
+
+/// No field of it or of what is in it is the default.
+pub(crate) fn container() -> ContainerSpec {
+    let limit = |soft, hard| UlimitRange { soft, hard };
+    ContainerSpec {
+        annotations: map([("team".to_owned(), "shop".to_owned())]),
+        hostname: Some("web".to_owned()),
+        domainname: Some("example.com".to_owned()),
+        hosts: vec![
+            HostEntry { name: "db".to_owned(), address: HostAddress::Ip([192u8, 0, 2, 7].into()) },
+            HostEntry { name: "node".to_owned(), address: HostAddress::Gateway },
+        ],
+        dns: Dns {
+            servers: vec![[192u8, 0, 2, 53].into(), [0xfdu8; 16].into()],
+            search: vec!["example.com".to_owned()],
+            options: vec!["ndots:2".to_owned()],
+        },
+        groups: vec!["video".to_owned(), "44".to_owned()],
+        init: true,
+        tty: true,
+        stdin_open: true,
+        read_only: true,
+        mounts: mounts(),
+        shm_size: Some(Bytes(128 << 20)),
+        ulimits: map([
+            (Ulimit::Nofile, limit(Some(1_024), Some(4_096))),
+            (Ulimit::Core, limit(Some(0), None)),
+            (Ulimit::Memlock, limit(None, None)),
+        ]),
+        sysctls: map([("net.core.somaxconn".to_owned(), "1024".to_owned())]),
+        privileges: privileges(),
+        devices: vec![Device {
+            source: "/dev/ttyUSB0".to_owned(),
+            target: "/dev/modem".to_owned(),
+            access: Access { read: true, write: false, mknod: true },
+        }],
+        device_rules: vec!["c 10:200 rwm".parse().unwrap(), "a *:* r".parse().unwrap()],
+        namespaces: Namespaces {
+            ipc: Scope::Host,
+            pid: Scope::Host,
+            uts: Scope::Host,
+            cgroup: Scope::Host,
+            user: UserScope::Own,
+        },
+        cgroup_parent: Some("/batch".to_owned()),
+        oom_score_adj: Some(-500),
+        tuning: tuning(),
+        storage_size: Some(Bytes(10 << 30)),
+        runtime: Some("runsc".to_owned()),
+        stop: Stop { signal: Signal::from_number(3), grace: Duration::from_millis(1_500) },
+        logging: Logging {
+            driver: LogDriver::Syslog {
+                address: "udp://192.0.2.9:514".to_owned(),
+                facility: "daemon".to_owned(),
+                tag: "web".to_owned(),
+            },
+            max_size: Bytes(1 << 20),
+            max_files: 7,
+        },
+    }
+}
+
+/// The first is a bind mount.
+fn mounts() -> Vec<Mount> {
+    let bind = Bind {
+        source: "/srv/data".to_owned(),
+        create: true,
+        propagation: Propagation::Slave,
+        recursive: true,
+    };
+    let tmpfs =
+        Tmpfs { size: Some(Bytes(1 << 20)), mode: Some(0o1750), uid: Some(7), gid: Some(8), exec: true };
+    vec![
+        Mount { target: "/data".to_owned(), read_only: true, kind: MountKind::Bind(bind) },
+        Mount { target: "/tmp".to_owned(), read_only: true, kind: MountKind::Tmpfs(tmpfs) },
+    ]
+}
+
+fn privileges() -> Privileges {
+    let capability = |name: &str| name.parse::<Capability>().unwrap();
+    Privileges {
+        privileged: true,
+        add: Capabilities { all: true, named: [capability("NET_ADMIN"), capability("SYS_TIME")].into() },
+        drop: Capabilities { all: true, named: [capability("CHOWN")].into() },
+        no_new_privileges: true,
+        seccomp: Seccomp::Profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#.to_owned()),
+        apparmor: Some("unconfined".to_owned()),
+        unmasked: true,
+    }
+}
+
+fn tuning() -> Tuning {
+    let of_disk = |value| vec![("/dev/sda".to_owned(), value)];
+    Tuning {
+        cpu_shares: Some(512),
+        cpuset: Some("0-2,4".to_owned()),
+        memory_reservation: Some(Bytes(32 << 20)),
+        swap: Some(SwapLimit::Total(Bytes(1 << 30))),
+        blkio: Blkio {
+            weight: Some(300),
+            weight_device: vec![("/dev/sda".to_owned(), 400)],
+            read_bytes: of_disk(1),
+            write_bytes: of_disk(2),
+            read_operations: of_disk(3),
+            write_operations: of_disk(u64::MAX),
+        },
+    }
+}
+
+/// One of each kind.
+pub(crate) fn probes() -> [Probe; 4] {
+    [
+        Probe::Exec(vec!["test".to_owned(), String::new()]),
+        Probe::Http(HttpProbe {
+            port: 8_080,
+            path: "/healthz?full=1".to_owned(),
+            tls: true,
+            host: Some("shop.example.com".to_owned()),
+            headers: vec![
+                ("X-Probe".to_owned(), "1".to_owned()),
+                ("X-Probe".to_owned(), "a second of the name".to_owned()),
+            ],
+        }),
+        Probe::Tcp { port: 5_432 },
+        Probe::Grpc { port: 50_051, service: "shop.Orders".to_owned() },
+    ]
+}
+
+/// No field is `None`.
+pub(crate) fn check() -> HealthCheck {
+    let [exec, ..] = probes();
+    HealthCheck {
+        probe: Some(exec),
+        interval: Some(Duration::from_millis(1_100)),
+        timeout: Some(Duration::from_millis(1_200)),
+        retries: Some(5),
+        start_period: Some(Duration::from_millis(1_300)),
+        start_interval: Some(Duration::from_millis(1_400)),
+    }
+}
+
+pub(crate) fn readiness() -> Readiness {
+    let [_, http, ..] = probes();
+    Readiness {
+        probe: http,
+        interval: Duration::from_millis(2_100),
+        timeout: Duration::from_millis(2_200),
+        successes: 2,
+        failures: 4,
+    }
 }
 
 fn status(attempt: u32, phase: Phase) -> TaskStatus {
@@ -69,6 +239,7 @@ fn status(attempt: u32, phase: Phase) -> TaskStatus {
         exit: None,
         ended: None,
         reason: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -125,14 +296,14 @@ fn images() -> Vec<Command> {
 }
 
 fn stacks() -> Vec<Vec<Command>> {
-    let deploy = |stack: &str, service: &str, greeting: &str, expected| Command::Deploy {
+    let deploy = |stack: &str, service: &str, declared: Declared, expected| Command::Deploy {
         stack: stack.parse().unwrap(),
-        services: map([(service.parse().unwrap(), declared(greeting))]),
+        services: map([(service.parse().unwrap(), declared)]),
         expected,
     };
     vec![
-        vec![deploy("shop", "web", "hi", None), deploy("gone", "job", "hi", None)],
-        vec![deploy("shop", "web", "hello", Some(LogIndex(3)))],
+        vec![deploy("shop", "web", elaborate("hi"), None), deploy("gone", "job", declared("hi"), None)],
+        vec![deploy("shop", "web", elaborate("hello"), Some(LogIndex(3)))],
         vec![Command::Scale {
             service: "shop/web".parse().unwrap(),
             replicas: 3,
@@ -163,6 +334,7 @@ fn tasks() -> Vec<Command> {
                     exit: Some(Exit::Signal { signal: 9, oom: true }),
                     ended: Some(Ended::GaveUp),
                     reason: Some("killed for its memory limit".to_owned()),
+                    warnings: vec!["no AppArmor here".to_owned(), "no quota of /var".to_owned()],
                     ..status(3, Phase::Exited)
                 },
             )],

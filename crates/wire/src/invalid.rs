@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use model::{InvalidConstraint, InvalidDigest, InvalidImageName, InvalidName, InvalidQuantity};
+use model::{
+    InvalidConstraint, InvalidDevice, InvalidDigest, InvalidImageName, InvalidName, InvalidQuantity,
+    UnknownCapability,
+};
 
 /// A message that cannot be what it should stand for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,14 +36,19 @@ pub enum Cause {
     UnknownValue(i32),
     #[error("its format is {found}; this version of gantry reads 1 to {known}")]
     Format { found: u32, known: u32 },
+    /// Wide enough for any number that protobuf has.
     #[error("{0} is out of range")]
-    OutOfRange(u64),
+    OutOfRange(i128),
     #[error("it has {0} bytes, not 32")]
     Length(usize),
     #[error("`{0}` is not a number of 32 hex digits")]
     Hex(String),
     #[error("`{0}` is not an address")]
     Address(String),
+    #[error("`{0}` is not an absolute path")]
+    Path(String),
+    #[error("`{0}` is not a limit that the kernel has")]
+    Ulimit(String),
     #[error("{base}/{prefix} is not a subnet: its base is its lowest address, and its prefix 1 to 30")]
     Subnet { base: Ipv4Addr, prefix: u32 },
     #[error("a snapshot has one head, its first record")]
@@ -60,6 +68,10 @@ pub enum Cause {
     Constraint(#[from] InvalidConstraint),
     #[error(transparent)]
     Quantity(#[from] InvalidQuantity),
+    #[error(transparent)]
+    Capability(#[from] UnknownCapability),
+    #[error(transparent)]
+    Device(#[from] InvalidDevice),
 }
 
 impl From<&'static str> for Cause {
@@ -126,6 +138,14 @@ impl Field {
         T::from_str(text).map_err(|_| self.bad(Cause::Address(shown(text))))
     }
 
+    /// A path from the root, which a call of the kernel can be given.
+    pub fn absolute(self, path: String) -> Result<String, Invalid> {
+        if path.starts_with('/') && !path.contains('\0') {
+            return Ok(path);
+        }
+        Err(self.bad(Cause::Path(shown(&path))))
+    }
+
     /// A number of 128 bits, in the one form that is written.
     pub fn hex(self, text: &str) -> Result<u128, Invalid> {
         let digits = text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
@@ -140,7 +160,7 @@ impl Field {
 }
 
 /// The start of text from outside, safe for a terminal.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 

@@ -27,8 +27,12 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// start waits for one.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How many attempts' directories are kept, the current one included, so that `logs` can tell of the one before.
+/// How many attempts are kept whole, the current one included, so that one can look at what the one before left.
 const ATTEMPTS_KEPT: u32 = 2;
+
+/// How many attempts are kept with what they printed, so that `logs` can tell of them: as many as fail in a row before
+/// another node is to try.
+const LOGS_KEPT: u32 = 5;
 
 const SIGTERM: i32 = 15;
 
@@ -69,10 +73,10 @@ impl Containers {
         run: PathBuf,
         cgroup: String,
         images: image::Store,
-        shim: ShimBinary,
+        shim: Arc<ShimBinary>,
     ) -> Self {
         let starts = Semaphore::new(STARTS);
-        Self { disk, run, cgroup, images, shim: Arc::new(shim), starts, supplies: OnceCell::new() }
+        Self { disk, run, cgroup, images, shim, starts, supplies: OnceCell::new() }
     }
 
     async fn supplies(&self) -> Result<&Supplies, Failure> {
@@ -89,24 +93,26 @@ impl Containers {
             .await
     }
 
-    /// Starts an attempt, and returns once its process runs or has run.
+    /// Starts an attempt, and returns once its process runs or has run: what was asked for and the node does not do.
     pub(crate) async fn run(
         &self,
         assigned: &Assigned,
         attempt: u32,
         image: Unpacked,
         netns: PathBuf,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let supplies = self.supplies().await?;
         let launch = self.launch(supplies, assigned, attempt, image, netns)?;
         let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
         let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
         blocking(move || {
             for (old, dir) in disk.attempts(id) {
-                // One of this number or a later one is of a life that a power cut took from the ledger.
-                if old.saturating_add(ATTEMPTS_KEPT) <= attempt || old >= attempt {
-                    handle::destroy(&dir).map_err(|error| failure("cannot remove an old attempt", &error))?;
-                }
+                let made_way = match kept(old, attempt) {
+                    Kept::Whole => Ok(()),
+                    Kept::Log => handle::shed(&dir),
+                    Kept::Nothing => handle::destroy(&dir),
+                };
+                made_way.map_err(|error| failure("cannot remove an old attempt", &error))?;
             }
             let dir = disk.attempt(id, attempt);
             let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
@@ -145,6 +151,8 @@ impl Containers {
             attempt,
             files: files(&hostname, &assigned.placement),
             hostname,
+            terminal: spec.container.tty,
+            stdin: spec.container.stdin_open,
             layers: supplies.skeleton.over(layers),
             args,
             env,
@@ -188,7 +196,7 @@ impl Containers {
             Ok(()) => Found::Nothing,
             Err(failure) => {
                 tracing::warn!(%task, %failure, "a stuck start could not be ended");
-                Found::Running
+                Found::Running { ran: Duration::ZERO }
             }
         }
     }
@@ -203,7 +211,7 @@ impl Containers {
                 Err(failure) => {
                     // In doubt it holds: a container that cannot be looked at is taken for running, and looked at again.
                     tracing::warn!(%task, %failure, "cannot look at a container");
-                    return Found::Running;
+                    return Found::Running { ran: Duration::ZERO };
                 }
             }
         }
@@ -218,7 +226,7 @@ impl Containers {
             }
             let at = dir.clone();
             match blocking(move || look(&at)).await {
-                Ok(Some(Found::Running)) | Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
+                Ok(Some(Found::Running { .. })) | Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
                 Ok(Some(Found::Nothing | Found::Exited { .. })) => return,
             }
         }
@@ -241,7 +249,7 @@ impl Containers {
         }
         let wait = if asked.is_ok() { grace + MARGIN } else { MARGIN };
         let ended = tokio::time::timeout(wait, self.ended(task)).await;
-        if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running) {
+        if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running { .. }) {
             return Ok(());
         }
         blocking(move || end(&dir)).await
@@ -265,19 +273,39 @@ impl Containers {
     }
 }
 
-fn started(observed: Observed) -> Result<(), Failure> {
+/// What stays of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Whole,
+    /// How it was launched, how it ended, and what it printed.
+    Log,
+    Nothing,
+}
+
+/// What stays of the attempt `old` when `new` begins.
+fn kept(old: u32, new: u32) -> Kept {
+    match new.checked_sub(old) {
+        // One of this number or a later one is of a life that a power cut took from the ledger.
+        None | Some(0) => Kept::Nothing,
+        Some(age) if age < ATTEMPTS_KEPT => Kept::Whole,
+        Some(age) if age < LOGS_KEPT => Kept::Log,
+        Some(_) => Kept::Nothing,
+    }
+}
+
+fn started(observed: Observed) -> Result<Vec<String>, Failure> {
     match observed {
         Observed::Running(running) => {
             for warning in &running.warnings {
                 tracing::warn!(pid = running.pid, "{warning}");
             }
-            Ok(())
+            Ok(running.warnings)
         }
         Observed::Exited(exited) if exited.exit == Exit::NotStarted => {
             Err(Failure(exited.reason.unwrap_or_else(|| "the container did not start".to_owned())))
         }
         // It ran, however briefly.
-        Observed::Exited(_) => Ok(()),
+        Observed::Exited(_) => Ok(Vec::new()),
         Observed::NotStarted | Observed::Starting | Observed::Vanished => {
             Err(Failure("the shim ended before the container ran".to_owned()))
         }
@@ -290,7 +318,7 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
     Ok(match inspected {
         Observed::NotStarted => Some(Found::Nothing),
         Observed::Starting => None,
-        Observed::Running(_) => Some(Found::Running),
+        Observed::Running(running) => Some(Found::Running { ran: age(running.since) }),
         Observed::Exited(exited) => Some(found(dir, &exited)),
         Observed::Vanished => {
             let exited =
@@ -302,6 +330,12 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
 
 fn found(dir: &Path, exited: &handle::Exited) -> Found {
     Found::Exited { exit: exited.exit, ran: exited.at.since(started_at(dir).unwrap_or(exited.at)) }
+}
+
+/// How long ago that was, by this node's clock.
+fn age(since: Timestamp) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(since.0))
 }
 
 /// When the container began to run: its shim wrote the state then and never again.
@@ -317,7 +351,7 @@ fn end(dir: &Path) -> Result<(), Failure> {
         Some(Found::Exited { .. }) => Ok(()),
         // Where no shim is seen, one may be on its way that its launcher did not live to see begin. Without its directory
         // it gets nowhere.
-        Some(Found::Nothing | Found::Running) | None => {
+        Some(Found::Nothing | Found::Running { .. }) | None => {
             handle::destroy(dir).map_err(|error| failure("cannot end the container", &error))
         }
     }
@@ -343,4 +377,16 @@ fn files(hostname: &str, placement: &model::Placement) -> BTreeMap<PathBuf, Stri
         (PathBuf::from("/etc/hostname"), format!("{hostname}\n")),
         (PathBuf::from("/etc/resolv.conf"), resolv),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_attempts_are_kept_for_their_logs() {
+        let kept: Vec<Kept> = (1..=8).map(|old| kept(old, 7)).collect();
+        let (log, nothing) = (Kept::Log, Kept::Nothing);
+        assert_eq!(kept, [nothing, nothing, log, log, log, Kept::Whole, nothing, nothing]);
+    }
 }

@@ -1,9 +1,10 @@
 //! Streams that a manager asks for: logs out, archives in. The agent dials, so that a node need not be reachable.
 
+mod logs;
+
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::{Connector, Expect};
 use model::TaskId;
@@ -13,11 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 use wire::proto::agent::dispatcher_client::DispatcherClient;
-use wire::proto::agent::{
-    Chunk, ImportEvent, ImportedImage, LogLine, Open, OpenLogs, OpenTask, chunk, open,
-};
+use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, Open, OpenLogs, OpenTask, chunk, open};
 
 use crate::agent::Opened;
+use crate::details::Details;
 use crate::host::Failure;
 use crate::real::disk::Disk;
 use crate::real::failure;
@@ -29,8 +29,6 @@ use crate::uplink::Manager;
 const STREAM: &str = "gantry-stream";
 /// Chunks that wait for the network.
 const CHUNKS: usize = 64;
-/// How often a followed log is looked at for more.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves streams until the agent that they come from is gone.
 #[derive(Clone, Debug)]
@@ -43,8 +41,10 @@ pub struct Server {
 
 impl Server {
     /// `data` is the node's data directory.
-    pub fn new(data: PathBuf, images: image::Store, connector: Connector) -> Self {
-        Self { disk: Disk::new(data), images, connector }
+    /// `details` is what the agent knows of its tasks.
+    pub fn new(data: PathBuf, images: image::Store, details: Details, connector: Connector) -> Self {
+        let disk = Disk::new(data);
+        Self { tasks: Tasks::new(disk.clone(), details), disk, images, connector }
     }
 
     pub async fn run(self, mut opens: mpsc::UnboundedReceiver<Opened>) {
@@ -121,48 +121,11 @@ impl Server {
         incoming: &mut Streaming<Chunk>,
         sink: &Sink,
     ) -> Result<(), Failure> {
-        let OpenLogs { task, follow, since, tail } = open;
-        let task = named(task)?;
-        let since = (since > 0).then(|| UNIX_EPOCH + Duration::from_millis(since));
-        let tail = tail.map(|tail| usize::try_from(tail).unwrap_or(usize::MAX));
+        let wish = logs::Wish::try_from(open)?;
         tokio::select! {
-            sent = self.send_log(task, follow, since, tail, sink) => sent,
+            sent = logs::send(&self.disk, wish, sink) => sent,
             // The reader has gone.
             _ = incoming.message() => Ok(()),
-        }
-    }
-
-    async fn send_log(
-        &self,
-        task: TaskId,
-        follow: bool,
-        since: Option<SystemTime>,
-        tail: Option<usize>,
-        sink: &Sink,
-    ) -> Result<(), Failure> {
-        let mut attempts = self.disk.attempts(task);
-        let Some((mut current, last)) = attempts.pop() else {
-            return Err(Failure(format!("nothing of task {task} is left on this node")));
-        };
-        if tail.is_none() {
-            for (_, dir) in attempts {
-                send_lines(&mut open_log(dir, since, None)?, sink).await?;
-            }
-        }
-        let mut log = open_log(last, since, tail)?;
-        loop {
-            send_lines(&mut log, sink).await?;
-            if !follow {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-            if let Some((attempt, dir)) =
-                self.disk.attempts(task).pop().filter(|(attempt, _)| *attempt != current)
-            {
-                send_lines(&mut log, sink).await?;
-                current = attempt;
-                log = open_log(dir, since, None)?;
-            }
         }
     }
 
@@ -228,29 +191,6 @@ impl Sink {
         let sent = self.0.send(Chunk { kind: Some(kind) }).await;
         sent.map_err(|_| Failure("the reader has gone".to_owned()))
     }
-}
-
-fn open_log(
-    dir: PathBuf,
-    since: Option<SystemTime>,
-    tail: Option<usize>,
-) -> Result<runtime::logs::Reader, Failure> {
-    runtime::logs::Reader::open(&dir, since, tail).map_err(|error| failure("cannot read the log", &error))
-}
-
-async fn send_lines(log: &mut runtime::logs::Reader, sink: &Sink) -> Result<(), Failure> {
-    // By reference: a log that has ended for now goes on at the next call.
-    for line in log.by_ref() {
-        let line = line.map_err(|error| failure("cannot read the log", &error))?;
-        let at = line.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let line = LogLine {
-            at: u64::try_from(at.as_nanos()).unwrap_or(u64::MAX),
-            stderr: line.stream == runtime::logs::Stream::Stderr,
-            text: line.text,
-        };
-        sink.send(chunk::Kind::Line(line)).await?;
-    }
-    Ok(())
 }
 
 /// The archive as the importing thread reads it. A sender that is gone ends it; whether it was whole, the import tells.

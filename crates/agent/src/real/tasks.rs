@@ -18,7 +18,7 @@ use runtime::handle::{self, Observed};
 use wire::proto::stream::failure::Kind;
 use wire::proto::stream::{Begin, begin, piece};
 
-use crate::details::DetailsBook;
+use crate::details::Details;
 use crate::real::disk::Disk;
 use crate::real::talk::{Ear, Gone, Mouth, Refusal};
 use crate::real::{blocking, failure};
@@ -52,11 +52,11 @@ impl From<crate::host::Failure> for Cut {
 #[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     disk: Disk,
-    details: DetailsBook,
+    details: Details,
 }
 
 impl Tasks {
-    pub(crate) fn new(disk: Disk, details: DetailsBook) -> Self {
+    pub(crate) fn new(disk: Disk, details: Details) -> Self {
         Self { disk, details }
     }
 

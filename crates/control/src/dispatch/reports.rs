@@ -10,14 +10,21 @@ use wire::proto::agent::Report;
 /// About what a log entry of reports holds, in bytes. A larger one would hold up whatever is proposed behind it.
 const ENTRY: usize = 256 << 10;
 
-/// What a status takes at most beside its reason: ids, numbers and their tags.
+/// What a status takes at most beside its reason and warnings: ids, numbers and their tags.
 const STATUS: usize = 128;
+
+/// What a warning takes at most beside its text: its tag, and a length in two bytes.
+const WARNING: usize = 3;
 
 /// What an image's digest takes: `sha256:`, 64 digits, tag and length.
 const DIGEST: usize = 73;
 
 /// The longest reason that is kept. It is for a person to read; what is longer belongs into a log.
 const REASON: usize = 1 << 10;
+
+/// The most warnings that are kept, each as long as a reason may be. A node that has more of them is the wrong one for
+/// the task, and eight say so.
+const WARNINGS: usize = 8;
 
 /// The most images that a node may hold. They are one set and so one command, of 1.5 MB at most; beside [`ENTRY`] that is
 /// less than the two MiB which the store takes.
@@ -99,8 +106,7 @@ impl Pending {
         while *room > 0
             && let Some((id, status)) = self.statuses.pop_first()
         {
-            let reason = status.reason.as_ref().map_or(0, String::len);
-            *room = room.saturating_sub(STATUS + reason);
+            *room = room.saturating_sub(room_for(&status));
             statuses.push((id, status));
         }
         if !statuses.is_empty() {
@@ -120,9 +126,17 @@ impl Pending {
     }
 }
 
+/// What a status takes at most.
+fn room_for(status: &TaskStatus) -> usize {
+    let reason = status.reason.as_ref().map_or(0, String::len);
+    let warnings: usize = status.warnings.iter().map(|warning| WARNING + warning.len()).sum();
+    STATUS + reason + warnings
+}
+
 fn shortened(mut status: TaskStatus) -> TaskStatus {
-    if let Some(reason) = &mut status.reason {
-        reason.truncate(reason.floor_char_boundary(REASON));
+    status.warnings.truncate(WARNINGS);
+    for text in status.reason.iter_mut().chain(&mut status.warnings) {
+        text.truncate(text.floor_char_boundary(REASON));
     }
     status
 }
@@ -138,7 +152,7 @@ mod tests {
     /// What the store takes.
     const LARGEST: usize = 2 << 20;
 
-    /// The largest status of all, but for its reason.
+    /// The largest status of all, but for the length of what it says; with more warnings than are kept.
     fn status(reason: String) -> TaskStatus {
         TaskStatus {
             attempt: u32::MAX,
@@ -148,6 +162,7 @@ mod tests {
             at: Timestamp(u64::MAX),
             exit: Some(Exit::Signal { signal: u8::MAX, oom: true }),
             ended: Some(Ended::Failing),
+            warnings: vec![reason.clone(); WARNINGS + 1],
             reason: Some(reason),
         }
     }
@@ -206,7 +221,7 @@ mod tests {
         let mut fold = Fold::default();
         let reason = "x".repeat(REASON);
         // The room is all but used up when the images come.
-        let almost = u32::try_from(ENTRY / (STATUS + REASON)).unwrap();
+        let almost = u32::try_from(ENTRY / (STATUS + REASON + WARNINGS * (WARNING + REASON))).unwrap();
         fold.add(NodeId(u64::MAX), report(1, almost, &reason, Some(IMAGES))).unwrap();
         let batches = all(fold);
         assert_eq!(batches.len(), 1);
@@ -217,15 +232,17 @@ mod tests {
     fn nothing_is_larger_than_it_is_counted_for() {
         let mut fold = Fold::default();
         fold.add(NodeId(u64::MAX), report(1, 100, "", Some(100))).unwrap();
-        assert!(size(&fold.take()) <= 101 * STATUS + 100 * DIGEST);
+        assert!(size(&fold.take()) <= 101 * STATUS + 100 * WARNINGS * WARNING + 100 * DIGEST);
     }
 
     #[test]
-    fn a_reason_that_nobody_would_read_to_its_end_is_cut() {
+    fn a_reason_or_a_warning_that_nobody_would_read_to_its_end_is_cut() {
         let mut fold = Fold::default();
         fold.add(NodeId(1), report(1, 1, &"ä".repeat(REASON), None)).unwrap();
         let Some(Command::Report { statuses, .. }) = fold.take().commands.pop() else { panic!("no report") };
-        assert_eq!(statuses[0].1.reason, Some("ä".repeat(REASON / 2)));
+        let (kept, status) = ("ä".repeat(REASON / 2), &statuses[0].1);
+        assert_eq!(status.warnings, vec![kept.clone(); WARNINGS]);
+        assert_eq!(status.reason, Some(kept));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A cluster of real nodes for a test, and the program as users call it. Each program of tests here has it as its own.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,13 +36,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// One manager. The name is this process's own: other tests run beside it.
+    /// One node, which is a manager.
     pub(crate) fn up(name: &str) -> Self {
-        Self::up_of(name, 1)
+        Self::of(name, 1)
     }
 
-    /// The same of so many nodes, all of them managers.
-    pub(crate) fn up_of(name: &str, nodes: u8) -> Self {
+    /// So many nodes, all of them managers. The name is this process's own: other tests run beside it.
+    pub(crate) fn of(name: &str, nodes: u8) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = Self { name: format!("{name}-{}", std::process::id()), _alone: alone };
         let nodes = nodes.to_string();
@@ -178,6 +179,68 @@ impl Call {
         });
         let text = |bytes| String::from_utf8(bytes).expect("gantry writes UTF-8");
         Ended { shown, code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Lets it run beside the test, with nothing on stdin.
+    pub(crate) fn start(mut self) -> Running {
+        let shown = format!("{:?}", self.command);
+        let outputs = tempfile::tempdir().unwrap();
+        let output = |name: &str| fs::File::create(outputs.path().join(name)).unwrap();
+        let command = self.command.stdin(Stdio::null()).stdout(output("stdout")).stderr(output("stderr"));
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || ended.send(child.wait().unwrap()));
+        Running { shown, pid, end, is_over: Cell::new(false), outputs }
+    }
+}
+
+/// A run that goes on. It ends with this at the latest.
+pub(crate) struct Running {
+    shown: String,
+    pid: Pid,
+    end: mpsc::Receiver<ExitStatus>,
+    is_over: Cell<bool>,
+    outputs: tempfile::TempDir,
+}
+
+impl Running {
+    /// What it has on stdout by now, without a line that has no end yet.
+    pub(crate) fn stdout(&self) -> String {
+        let mut text = self.output("stdout");
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.output("stderr")
+    }
+
+    fn output(&self, name: &str) -> String {
+        fs::read_to_string(self.outputs.path().join(name)).expect("gantry writes UTF-8")
+    }
+
+    /// As by Ctrl-C.
+    pub(crate) fn interrupt(&self) -> Ended {
+        kill_process(self.pid, Signal::INT).unwrap();
+        self.end()
+    }
+
+    pub(crate) fn end(&self) -> Ended {
+        let status = self.end.recv_timeout(PATIENCE);
+        let status = status.unwrap_or_else(|_| panic!("{} did not end within {PATIENCE:?}", self.shown));
+        self.is_over.set(true);
+        let (stdout, stderr) = (self.output("stdout"), self.output("stderr"));
+        Ended { shown: self.shown.clone(), code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its number is another's once it has been waited for.
+        if !self.is_over.get() && self.end.try_recv().is_err() {
+            let _it_ends_just_now = kill_process(self.pid, Signal::KILL);
+        }
     }
 }
 

@@ -154,3 +154,113 @@ fn what_the_disk_did_not_take_is_counted() {
     let notice = format!("gantry: {size} bytes of log were lost: the disk did not take them");
     assert_eq!(found, ["kept".to_owned(), notice, "kept again".to_owned()]);
 }
+
+#[test]
+fn no_two_records_have_the_same_time_and_a_clock_that_was_set_back_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), LogPolicy::default()).unwrap();
+    for (seconds, text) in [(100, "a"), (100, "b"), (100, "c"), (101, "d"), (40, "e"), (40, "f")] {
+        writer.push(at(seconds), Stream::Stdout, text.as_bytes(), false);
+    }
+    writer.flush(at(101));
+    let lines: Vec<Line> = Reader::open(dir.path(), None, None).unwrap().map(Result::unwrap).collect();
+    let later = |seconds, nanos| at(seconds) + Duration::from_nanos(nanos);
+    let times: Vec<SystemTime> = lines.iter().map(|line| line.at).collect();
+    assert_eq!(times, [at(100), later(100, 1), later(100, 2), at(101), at(40), later(40, 1)]);
+    let rest = texts(&mut Reader::open(dir.path(), Some(later(100, 1)), None).unwrap());
+    assert_eq!(rest, ["b", "c", "d"], "what was read up to `a` goes on with `b`");
+}
+
+#[test]
+fn the_pieces_of_a_long_line_count_as_one_of_the_last_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), LogPolicy::default()).unwrap();
+    let records = [("a", false), ("b1", true), ("b2", true), ("b3", false), ("c", false), ("d1", true)];
+    for (number, (text, partial)) in (0..).zip(records) {
+        writer.push(at(number), Stream::Stdout, text.as_bytes(), partial);
+    }
+    writer.flush(at(9));
+    let last = |tail| texts(&mut Reader::open(dir.path(), None, Some(tail)).unwrap()).join(" ");
+    assert_eq!(last(1), "c d1", "a line that is not ended yet comes with the last that is");
+    assert_eq!(last(2), "b1 b2 b3 c d1");
+    assert_eq!(last(3), "a b1 b2 b3 c d1");
+    assert_eq!(last(9), "a b1 b2 b3 c d1");
+}
+
+#[test]
+fn the_last_lines_are_found_where_blocks_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(dir.path(), LogPolicy::default()).unwrap();
+    // Records of every length around the size of a block, so that heads lie across its edges.
+    let text = |number: u64| "x".repeat(usize::try_from(number * 37 % 1500).unwrap());
+    for number in 0..400 {
+        writer.push(at(number), Stream::Stderr, text(number).as_bytes(), false);
+    }
+    writer.flush(at(400));
+    for tail in [1, 2, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 200, 399, 400, 401] {
+        for until in [None, Some(at(360))] {
+            let wanted = Wanted { since: None, until, tail: Some(tail) };
+            let end = if until.is_some() { 361 } else { 400 };
+            let begin = end - u64::try_from(tail).unwrap().min(end);
+            let expected: Vec<String> = (begin..end).map(text).collect();
+            let found = texts(&mut Reader::of(dir.path(), wanted).unwrap());
+            assert!(found == expected, "tail {tail} until {until:?} has {} lines", found.len());
+        }
+    }
+}
+
+#[test]
+fn nothing_is_later_than_until() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), SMALL, 0..10);
+    let read = |since: Option<u64>, until, tail| {
+        let wanted = Wanted { since: since.map(at), until: Some(at(until)), tail };
+        texts(&mut Reader::of(dir.path(), wanted).unwrap())
+    };
+    assert_eq!(read(None, 6, None), numbered(0..7));
+    assert_eq!(read(Some(3), 6, None), numbered(3..7));
+    assert_eq!(read(None, 6, Some(2)), numbered(5..7), "the last of those, in an older file");
+    assert_eq!(read(Some(6), 6, Some(2)), numbered(6..7));
+    assert_eq!(read(None, 99, Some(2)), numbered(8..10));
+}
+
+#[test]
+fn what_is_written_after_until_ends_the_log_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = Wanted { until: Some(at(5)), ..Wanted::default() };
+    let mut reader = Reader::of(dir.path(), wanted).unwrap();
+    write(dir.path(), LogPolicy::default(), 0..3);
+    assert_eq!(texts(&mut reader), numbered(0..3));
+    write(dir.path(), LogPolicy::default(), 5..8);
+    assert_eq!(texts(&mut reader), numbered(5..6));
+    write(dir.path(), LogPolicy::default(), 4..6);
+    assert_eq!(texts(&mut reader), numbered(0..0));
+}
+
+#[test]
+fn the_last_lines_reach_back_over_several_logs() {
+    let dirs: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    write(dirs[0].path(), SMALL, 0..10);
+    write(dirs[1].path(), SMALL, 10..13);
+    // The latest has not written anything yet.
+    let all = |tail: Option<usize>| {
+        let mut readers = Reader::of_all(&dirs, Wanted { tail, ..Wanted::default() }).unwrap();
+        let lines: Vec<String> = readers.iter_mut().flat_map(texts).collect();
+        (readers.len(), lines)
+    };
+    assert_eq!(all(None), (3, numbered(0..13)));
+    assert_eq!(all(Some(5)), (3, numbered(8..13)));
+    assert_eq!(all(Some(3)), (2, numbered(10..13)), "the oldest is not opened");
+    assert_eq!(all(Some(0)), (1, numbered(0..0)), "the latest may go on");
+    assert_eq!(all(Some(100)), (3, numbered(0..13)));
+}
+
+#[test]
+fn the_last_lines_are_followed_across_rotations() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), SMALL, 0..10);
+    let mut reader = Reader::open(dir.path(), None, Some(3)).unwrap();
+    // Rotated twice before anything is read: the reader holds the file in which it begins.
+    write(dir.path(), SMALL, 10..17);
+    assert_eq!(texts(&mut reader), numbered(7..17));
+}

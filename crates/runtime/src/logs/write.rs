@@ -4,13 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{LONGEST_LINE, Stream, file, write_record};
 use crate::launch::LogPolicy;
 
 /// Records are gathered up to this size before they are written: one read of short lines makes many records.
 const BATCH: usize = 64 << 10;
+
+/// By how much a time may be made later so that it is none that a record has. What is further back is a clock that was set
+/// back, and is told as it is.
+const NUDGE: Duration = Duration::from_secs(1);
 
 /// Cuts a stream into lines. Holds at most one line of at most [`LONGEST_LINE`] bytes.
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ pub(crate) struct Writer {
     size: u64,
     batch: Vec<u8>,
     lost: u64,
+    /// The time of the last record.
+    last: Option<SystemTime>,
 }
 
 impl Writer {
@@ -64,12 +70,19 @@ impl Writer {
     pub(crate) fn create(dir: &Path, policy: LogPolicy) -> io::Result<Self> {
         let file = open(dir)?;
         let size = file.metadata()?.len();
-        Ok(Self { dir: dir.to_owned(), policy, file: Some(file), size, batch: Vec::new(), lost: 0 })
+        let batch = Vec::new();
+        Ok(Self { dir: dir.to_owned(), policy, file: Some(file), size, batch, lost: 0, last: None })
     }
 
-    /// Adds one record to the batch.
+    /// Adds one record to the batch. Lines that were read at once get times one after the other, so that whoever reads the
+    /// log can tell by the time of a line how far it has read.
     pub(crate) fn push(&mut self, at: SystemTime, stream: Stream, text: &[u8], partial: bool) {
-        write_record(&mut self.batch, at, stream, partial, text);
+        let stamp = match self.last {
+            Some(last) if at <= last && at + NUDGE > last => last + Duration::from_nanos(1),
+            Some(_) | None => at,
+        };
+        self.last = Some(stamp);
+        write_record(&mut self.batch, stamp, stream, partial, text);
         if self.batch.len() >= BATCH {
             self.flush(at);
         }

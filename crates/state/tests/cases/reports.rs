@@ -26,6 +26,7 @@ fn status((ended, attempt, phase, seq): ObservedOrder) -> TaskStatus {
         exit: (attempt > 1).then_some(Exit::Code(1)),
         ended: ended.then_some(if seq % 2 == 0 { Ended::Failing } else { Ended::Completed }),
         reason: None,
+        warnings: Vec::new(),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Bytes, Constraint, MilliCpu, Publish};
+use model::{Constraint, MilliCpu, Publish};
 
-use crate::invalid::{choices, list};
+use super::{bytes, millis, or_default, unless_default};
+use crate::invalid::{choices, list, optional};
 use crate::proto::model as proto;
 use crate::proto::model::port_spec::Publish as PublishKind;
-use crate::{Cause, Field, Invalid};
+use crate::proto::model::pull_policy::Kind as PullKind;
+use crate::{Field, Invalid};
 
 choices! {
     Protocol { Tcp, Udp }
@@ -45,6 +47,10 @@ impl From<&model::TaskSpec> for proto::TaskSpec {
             resources,
             restart,
             constraints,
+            container,
+            health,
+            readiness,
+            pull,
         } = spec;
         let words = |words: &Option<Vec<String>>| words.clone().map(|words| proto::Words { words });
         Self {
@@ -59,6 +65,10 @@ impl From<&model::TaskSpec> for proto::TaskSpec {
             resources: Some(resources.into()),
             restart: Some(restart.into()),
             constraints: constraints.iter().map(ToString::to_string).collect(),
+            container: unless_default(container),
+            health: unless_default(health),
+            readiness: readiness.as_ref().map(Into::into),
+            pull: unless_default(pull),
         }
     }
 }
@@ -79,6 +89,10 @@ impl TryFrom<proto::TaskSpec> for model::TaskSpec {
             resources,
             restart,
             constraints,
+            container,
+            health,
+            readiness,
+            pull,
         } = spec;
         let at = |field| Field("TaskSpec", field);
         let words = |words: Option<proto::Words>| words.map(|proto::Words { words }| words);
@@ -97,6 +111,36 @@ impl TryFrom<proto::TaskSpec> for model::TaskSpec {
                 .iter()
                 .map(|text| at("constraints").parsed::<Constraint>(text))
                 .collect::<Result<_, _>>()?,
+            container: or_default(container)?,
+            health: or_default(health)?,
+            readiness: optional(readiness)?,
+            pull: or_default(pull)?,
+        })
+    }
+}
+
+impl From<&model::PullPolicy> for proto::PullPolicy {
+    fn from(policy: &model::PullPolicy) -> Self {
+        let kind = match policy {
+            model::PullPolicy::Missing => PullKind::Missing(proto::Nothing {}),
+            model::PullPolicy::Always => PullKind::Always(proto::Nothing {}),
+            model::PullPolicy::Never => PullKind::Never(proto::Nothing {}),
+            model::PullPolicy::After(age) => PullKind::After(millis(*age)),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<proto::PullPolicy> for model::PullPolicy {
+    type Error = Invalid;
+
+    fn try_from(policy: proto::PullPolicy) -> Result<Self, Invalid> {
+        let proto::PullPolicy { kind } = policy;
+        Ok(match Field("PullPolicy", "kind").kind(kind)? {
+            PullKind::Missing(proto::Nothing {}) => Self::Missing,
+            PullKind::Always(proto::Nothing {}) => Self::Always,
+            PullKind::Never(proto::Nothing {}) => Self::Never,
+            PullKind::After(age) => Self::After(Duration::from_millis(age)),
         })
     }
 }
@@ -235,27 +279,16 @@ impl TryFrom<proto::RestartPolicy> for model::RestartPolicy {
     }
 }
 
-/// Whole milliseconds, rounded up so that a wait that was asked for does not vanish.
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
 /// CPUs within what can be meant. `parse` alone knows the limit, so it is asked.
 fn cpu(at: Field, milli: u64) -> Result<MilliCpu, Invalid> {
     MilliCpu::parse(&MilliCpu(milli).to_string()).map_err(|error| at.bad(error))
 }
 
-/// A size that the kernel can count to: it has signed numbers.
-fn bytes(at: Field, size: u64) -> Result<Bytes, Invalid> {
-    if i64::try_from(size).is_err() {
-        return Err(at.bad(Cause::OutOfRange(size)));
-    }
-    Ok(Bytes(size))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history;
+    use crate::nouns::tests::reads_back;
 
     fn with_image(image: &str) -> proto::TaskSpec {
         proto::TaskSpec {
@@ -303,9 +336,27 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_shorter_than_a_millisecond_does_not_vanish() {
-        assert_eq!(millis(Duration::from_micros(1)), 1);
-        assert_eq!(millis(Duration::from_millis(7)), 7);
-        assert_eq!(millis(Duration::MAX), u64::MAX);
+    fn what_is_absent_of_a_task_is_the_default_and_the_other_way_round() {
+        let message = with_image("nginx:1.22");
+        let read = model::TaskSpec::try_from(message.clone()).unwrap();
+        assert_eq!(read.container, model::ContainerSpec::default());
+        assert_eq!((&read.health, &read.readiness), (&model::Health::Image, &None));
+        assert_eq!(read.pull, model::PullPolicy::Missing);
+        assert_eq!(proto::TaskSpec::from(&read), message);
+    }
+
+    #[test]
+    fn a_task_that_says_something_in_every_field_reads_back_as_written() {
+        reads_back::<proto::TaskSpec, _>(&history::elaborate("hi").spec.task);
+    }
+
+    #[test]
+    fn every_pull_policy_reads_back_as_written() {
+        let ages = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(u64::MAX)];
+        let policies = [model::PullPolicy::Missing, model::PullPolicy::Always, model::PullPolicy::Never];
+        for policy in policies.into_iter().chain(ages.map(model::PullPolicy::After)) {
+            reads_back::<proto::PullPolicy, _>(&policy);
+        }
+        assert!(model::PullPolicy::try_from(proto::PullPolicy { kind: None }).is_err());
     }
 }

@@ -122,7 +122,7 @@ impl TryFrom<proto::ObservedTask> for (model::TaskId, model::TaskStatus) {
 
 impl From<&model::TaskStatus> for proto::TaskStatus {
     fn from(status: &model::TaskStatus) -> Self {
-        let model::TaskStatus { attempt, phase, seq, ready, at, exit, ended, reason } = status;
+        let model::TaskStatus { attempt, phase, seq, ready, at, exit, ended, reason, warnings } = status;
         Self {
             attempt: *attempt,
             phase: proto::Phase::from(*phase).into(),
@@ -132,6 +132,7 @@ impl From<&model::TaskStatus> for proto::TaskStatus {
             exit: exit.as_ref().map(Into::into),
             ended: ended.map(|ended| proto::Ended::from(ended).into()),
             reason: reason.clone(),
+            warnings: warnings.clone(),
         }
     }
 }
@@ -140,7 +141,8 @@ impl TryFrom<proto::TaskStatus> for model::TaskStatus {
     type Error = Invalid;
 
     fn try_from(status: proto::TaskStatus) -> Result<Self, Invalid> {
-        let proto::TaskStatus { attempt, phase, seq, ready, at: said, exit, ended, reason } = status;
+        let proto::TaskStatus { attempt, phase, seq, ready, at: said, exit, ended, reason, warnings } =
+            status;
         let at = |field| Field("TaskStatus", field);
         Ok(Self {
             attempt,
@@ -151,6 +153,7 @@ impl TryFrom<proto::TaskStatus> for model::TaskStatus {
             exit: optional(exit)?,
             ended: ended.map(|value| at("ended").choice::<proto::Ended, _>(value)).transpose()?,
             reason,
+            warnings,
         })
     }
 }

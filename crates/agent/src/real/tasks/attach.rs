@@ -64,7 +64,7 @@ async fn tell(mut from: OwnedReadHalf, mouth: &Mouth) -> Result<(), Cut> {
             match frame {
                 Frame::Stdout(text) => mouth.say(piece::Kind::Stdout(text)).await?,
                 Frame::Stderr(text) => mouth.say(piece::Kind::Stderr(text)).await?,
-                Frame::Exit(exit) => return Ok(mouth.say(piece::Kind::Exited(exit.into())).await?),
+                Frame::Exit(exit) => return Ok(mouth.say(piece::Kind::Exited((&exit).into())).await?),
                 // Ours to say.
                 Frame::Stdin(_) | Frame::CloseStdin | Frame::Resize(_) => {}
             }

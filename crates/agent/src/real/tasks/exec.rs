@@ -1,6 +1,5 @@
 //! Another process in a container, with its input and output.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use wire::proto::stream::{self, Begun, piece};
 
 use crate::real::talk::{Ear, Gone, Mouth, Refusal};
 use crate::real::tasks::Cut;
-use crate::real::tasks::terminal::Terminal;
+use crate::real::tasks::terminal::{Sizes, Terminal};
 use crate::real::{blocking, failure};
 
 /// What is read at once. A stream's piece is not larger.
@@ -47,12 +46,11 @@ pub(super) async fn answer(
             converse(ended, output, feed(stdin, ear)).await?
         }
         Io::Terminal(master) => {
-            let terminal = Terminal::new(master).map_err(unusable)?;
-            let (reader, writer) = terminal.split();
-            converse(ended, copy(reader, mouth, piece::Kind::Stdout), drive(writer, ear)).await?
+            let Terminal { output, input, sizes } = Terminal::new(master).map_err(unusable)?;
+            converse(ended, copy(output, mouth, piece::Kind::Stdout), drive(input, &sizes, ear)).await?
         }
     };
-    Ok(mouth.say(piece::Kind::Exited(exit.into())).await?)
+    Ok(mouth.say(piece::Kind::Exited((&exit).into())).await?)
 }
 
 async fn start(dir: PathBuf, asked: stream::Exec) -> Result<Session, Refusal> {
@@ -152,9 +150,8 @@ async fn feed(mut stdin: Option<pipe::Sender>, ear: &mut Ear<'_>) -> Gone {
 }
 
 /// The same through a terminal, whose size follows the client's.
-async fn drive(terminal: Terminal, ear: &mut Ear<'_>) -> Gone {
-    let sizes = terminal.sizes();
-    let mut stdin = Some(terminal);
+async fn drive(input: pipe::Sender, sizes: &Sizes, ear: &mut Ear<'_>) -> Gone {
+    let mut stdin = Some(input);
     while let Some(kind) = ear.hear().await {
         match kind {
             piece::Kind::Data(data) => give(&mut stdin, &data).await,

@@ -1,13 +1,17 @@
 //! What there is to see of one task, asked once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::TaskId;
 use runtime::changes::{self, ChangeKind};
+use runtime::handle::{self, Observed};
+use runtime::logs::Reader;
 use runtime::stats;
 use wire::proto::stream::{self, change, piece};
 
 use crate::real::talk::Mouth;
+use crate::details::{Checked, TaskDetails};
+use crate::health::Standing;
 use crate::real::tasks::{Cut, Tasks};
 use crate::real::{blocking, failure};
 
@@ -56,8 +60,55 @@ fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Lines of the log that are told with the rest.
+const LINES: usize = 10;
+
 pub(super) async fn details(tasks: &Tasks, task: TaskId, mouth: &Mouth) -> Result<(), Cut> {
-    let details = tasks.details.of(task);
-    let _ = details;
+    let known = tasks.details.of(task).unwrap_or_default();
+    let dir = tasks.latest(task).ok();
+    let (running, last_lines) = blocking(move || {
+        let Some(dir) = dir else { return Ok((None, Vec::new())) };
+        let running = match handle::inspect(&dir).map_err(|error| failure("cannot inspect the container", &error))? {
+            Observed::Running(running) => Some(running),
+            Observed::NotStarted | Observed::Starting | Observed::Exited(_) | Observed::Vanished => None,
+        };
+        Ok((running, last_lines(&dir)))
+    })
+    .await?;
+    let TaskDetails { health, readiness, next_attempt } = known;
+    let mut results: Vec<stream::HealthResult> = Vec::new();
+    let (mut failures, mut healthy) = (0, None);
+    if let Some(health) = health {
+        failures = health.failures;
+        healthy = match health.standing {
+            Standing::Starting => None,
+            Standing::Healthy => Some(true),
+            Standing::Unhealthy => Some(false),
+        };
+        results.extend(health.results.into_iter().map(|checked| result(checked, false)));
+    }
+    results.extend(readiness.map(|readiness| result(readiness.last, true)));
+    let details = stream::Details {
+        health: results,
+        failures,
+        next_attempt: next_attempt.map(|at| at.0),
+        last_lines,
+        pid: running.as_ref().and_then(|running| u32::try_from(running.pid).ok()),
+        paused: running.is_some_and(|running| running.paused),
+        healthy,
+    };
+    mouth.say(piece::Kind::Details(details)).await?;
     Ok(mouth.say(piece::Kind::End(true)).await?)
+}
+
+fn result(checked: Checked, readiness: bool) -> stream::HealthResult {
+    let Checked { attempt: _, at, took, healthy, output } = checked;
+    stream::HealthResult { at: at.0, took_ms: millis(took), healthy, output, readiness }
+}
+
+/// What the container wrote last. A log that cannot be read has no lines: the rest is worth telling without them.
+fn last_lines(dir: &Path) -> Vec<String> {
+    let Ok(log) = Reader::open(dir, None, Some(LINES)) else { return Vec::new() };
+    let text = |line: runtime::logs::Line| String::from_utf8_lossy(&line.text).into_owned();
+    log.map_while(Result::ok).map(text).collect()
 }
