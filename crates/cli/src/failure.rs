@@ -145,7 +145,7 @@ impl Failure {
     }
 }
 
-/// An error and what caused it in one line. What only says again what stands before it is left out: libraries that we do not own do that.
+/// An error and what caused it. What only says again what stands before it is left out: libraries that we do not own do that.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

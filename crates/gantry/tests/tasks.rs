@@ -256,7 +256,11 @@ fn attach_shows_what_is_written_from_now_on_and_ends_with_the_container() {
     assert_eq!(ended.code, Some(5), "{ended}");
     assert!(ended.stdout.ends_with("tick\ntold\n"), "{ended}");
 
-    // Whoever leaves does not take the container along.
+    // Whoever leaves does not take the container along, which has been started again.
+    until("another attempt", || {
+        let task = &tasks(&cluster)[0];
+        task["attempt"].as_u64() > Some(1) && task["phase"] == "running"
+    });
     let attached = cluster.user(&["attach", "t/box"]).start();
     until("something to be written", || attached.stdout().contains("tick\n"));
     let left = attached.interrupt();

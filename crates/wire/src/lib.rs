@@ -37,7 +37,8 @@ pub mod proto {
     pub use crate::generated::stream::v1 as stream;
 }
 
-/// Metadata of a refusal that says that nothing of the call has been begun: what must not be done twice may be asked for again.
+/// Metadata of a refusal that says that nothing of the call has been begun, so that what must not be done twice may be asked
+/// for again.
 pub const NOT_BEGUN: &str = "gantry-not-begun";
 
 /// All of `proto` as one encoded `google.protobuf.FileDescriptorSet`: for tools that speak the API or read a log

@@ -9,7 +9,8 @@ use crate::talk::{Subject, Times, open};
 
 /// Show what a container has changed of its image's files
 ///
-/// A line each: `A` for what it added, `C` for what it changed, `D` for what it deleted. What lies in mounts is not its image's.
+/// A line each: `A` for what it added, `C` for what it changed, `D` for what it deleted. What lies in mounts is not its
+/// image's.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   gantry diff hello/web.2
