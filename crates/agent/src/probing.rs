@@ -99,7 +99,7 @@ impl Answer {
     }
 
     fn checked(self, attempt: u32) -> Checked {
-        let Self { at, began, ended, result: ProbeResult { healthy, output } } = self;
+        let Self { at, began, ended, result: ProbeResult { healthy, output, paused: _ } } = self;
         Checked { attempt, at, took: ended.saturating_sub(began), healthy, output }
     }
 }
@@ -204,6 +204,12 @@ impl<H: Host> Probing<H> {
 
     fn judge_life(&mut self, answer: Answer) -> Option<News> {
         let (living, lane) = self.living.as_mut()?;
+        if answer.result.paused {
+            // Docker checks nothing while a container is paused.
+            living.pass_over(answer.ended);
+            lane.due = living.next();
+            return None;
+        }
         let (before, age) = (living.standing(), answer.ended);
         let standing = living.judge(answer.probed());
         let failures = living.failures();

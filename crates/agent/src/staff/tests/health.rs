@@ -139,6 +139,54 @@ async fn a_probe_that_takes_too_long_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_is_paused_is_not_ended_for_it() {
+    let (host, began) = (host(), Instant::now());
+    let mut staff = staff(&host);
+    staff.assign(checked(command()));
+    let expected = expect![[r#"
+        0s Starting 1
+        10s Running 1
+    "#]];
+    until(&mut staff, began, 15, expected).await;
+    host.lock().exec = Answer::Paused;
+    until(&mut staff, began, 505, expect![""]).await;
+    let health = details(&staff).health.unwrap();
+    assert_eq!((health.standing, health.failures), (Standing::Healthy, 0));
+    assert!(health.results.iter().all(|result| result.healthy));
+    host.lock().exec = Answer::Unhealthy;
+    let expected = expect![[r#"
+        530s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: connection refused
+        530s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: connection refused
+        530s Starting 2, exit: Code(0)
+    "#]];
+    until(&mut staff, began, 535, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_paused_takes_no_work() {
+    let (host, began) = (host(), Instant::now());
+    let mut staff = staff(&host);
+    let mut asked = assigned(Desired::Running);
+    asked.spec.readiness = Some(readiness());
+    staff.assign(asked);
+    let expected = expect![[r#"
+        0s Running 1, not ready
+        0s Running 1
+    "#]];
+    until(&mut staff, began, 5, expected).await;
+    host.lock().other = Answer::Paused;
+    let expected = expect![[r#"
+        6s Running 1, not ready, reason: not ready: the container is paused
+    "#]];
+    until(&mut staff, began, 15, expected).await;
+    host.lock().other = Answer::Healthy;
+    let expected = expect![[r#"
+        16s Running 1
+    "#]];
+    until(&mut staff, began, 25, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_never_gets_healthy_is_left_to_another_node() {
     let host = host();
     host.lock().exec = Answer::Unhealthy;
