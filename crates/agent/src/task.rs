@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::pending;
 use model::{Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Clock;
 use crate::details::Details;
@@ -22,6 +22,10 @@ const WORTH_SAYING: Duration = Duration::from_millis(250);
 
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a container that its health check gives up may take to be seen ended by itself. Whatever is being asked when a
+/// container ends dies with it, and says so before the container's shim has recorded the end, which takes some milliseconds.
+const BY_ITSELF: Duration = Duration::from_millis(500);
 
 /// Warnings of an attempt that are told. They are replicated; more than these nobody reads.
 const WARNINGS: usize = 20;
@@ -246,14 +250,22 @@ impl<H: Host> Worker<H> {
                     self.look().await;
                     return true;
                 }
-                news = told(probing) => self.heed(news),
+                news = told(probing) => if let Some(why) = self.heed(news) {
+                    if timeout(BY_ITSELF, &mut ended).await.is_ok() {
+                        // It was not unhealthy but gone: how it ended is what counts.
+                        self.look().await;
+                        return true;
+                    }
+                    self.give_up(why);
+                },
                 () = at(*announce) => self.say_starting(None),
             }
         }
         true
     }
 
-    fn heed(&mut self, news: News) {
+    /// What follows from an answer; why the container is to be ended, if it is.
+    fn heed(&mut self, news: News) -> Option<String> {
         match news {
             News::NotYet { why } => self.say_starting(Some(why)),
             News::Healthy { age } => {
@@ -261,13 +273,16 @@ impl<H: Host> Worker<H> {
                 self.say_running(None);
             }
             News::Ready { why } => self.say_running(why),
-            News::Unhealthy { why } => {
-                let (task, attempt) = (self.record.assigned.id, self.attempt);
-                tracing::warn!(%task, attempt, why, "a container is ended");
-                self.course.unhealthy = Some(why);
-                self.container = Container::Unhealthy;
-            }
+            News::Unhealthy { why } => return Some(why),
         }
+        None
+    }
+
+    fn give_up(&mut self, why: String) {
+        let (task, attempt) = (self.record.assigned.id, self.attempt);
+        tracing::warn!(%task, attempt, why, "a container is ended");
+        self.course.unhealthy = Some(why);
+        self.container = Container::Unhealthy;
     }
 
     async fn look(&mut self) {

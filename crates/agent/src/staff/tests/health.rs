@@ -323,6 +323,22 @@ async fn a_container_that_ends_is_asked_nothing_more() {
     done(&host, expect!["prepare, start 1, probe given up, release, prepare, start 2"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_container_that_ends_by_itself_while_it_is_asked_was_not_unhealthy() {
+    let host = host();
+    host.lock().exec = Answer::Ends;
+    let mut staff = staff(&host);
+    let mut job = checked(HealthCheck { retries: Some(1), ..command() });
+    job.spec.restart.condition = model::RestartCondition::OnFailure;
+    staff.assign(job);
+    let expected = expect![[r#"
+        Starting 1
+        Exited 1, ended: Completed, exit: Code(0), reason: exit code 0
+        done: prepare, start 1, release
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
 /// A record of a container that began to run so long ago and is still there.
 async fn left_behind(host: &FakeHost, record: &Record, ago: Duration) {
     let id = record.assigned.id;
