@@ -257,6 +257,22 @@ async fn readiness_comes_and_goes_without_a_restart_and_ever_more_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_a_container_never_gets_ready_is_said_once() {
+    let (host, began) = (host(), Instant::now());
+    host.lock().other = Answer::Unhealthy;
+    let mut staff = staff(&host);
+    let mut never = assigned(Desired::Running);
+    never.spec.readiness = Some(readiness());
+    staff.assign(never);
+    let expected = expect![[r#"
+        0s Running 1, not ready
+        0s Running 1, not ready, reason: not ready: connection refused
+    "#]];
+    until(&mut staff, began, 600, expected).await;
+    assert!(!details(&staff).readiness.unwrap().ready && host.lock().probes > 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_is_asked_whether_it_is_ready_once_it_is_healthy() {
     let (host, began) = (host(), Instant::now());
     host.lock().other = Answer::Unhealthy;
@@ -267,6 +283,7 @@ async fn a_container_is_asked_whether_it_is_ready_once_it_is_healthy() {
     let expected = expect![[r#"
         0s Starting 1
         10s Running 1, not ready
+        10s Running 1, not ready, reason: not ready: connection refused
     "#]];
     until(&mut staff, began, 15, expected).await;
     host.lock().other = Answer::Healthy;
