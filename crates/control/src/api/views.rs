@@ -132,6 +132,7 @@ pub(super) fn view(state: &State, id: TaskId, task: &Task) -> Option<api::Task> 
         since: status.map_or_else(|| placement.map_or(task.created, |p| p.at), |status| status.at).0,
         reason: reason(state, id, task),
         node_address: node.map(|node| node.address.ip().to_string()).unwrap_or_default(),
+        warnings: status.map(|status| status.warnings.clone()).unwrap_or_default(),
     })
 }
 
