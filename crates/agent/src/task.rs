@@ -67,6 +67,8 @@ pub(crate) struct Worker<H> {
     attempt: u32,
     container: Container,
     course: Course<H>,
+    /// How the attempt before this one ended, as long as there is nothing to say of this one.
+    before: Option<String>,
     ended: Option<Ended>,
 }
 
@@ -95,6 +97,7 @@ impl<H: Host> Worker<H> {
         Self {
             attempt: status.map_or(0, begun),
             ended: status.and_then(|status| status.ended),
+            before: status.filter(|status| status.phase == Phase::Exited).and_then(before),
             course: Course::new(status.map(|status| status.warnings.clone()).unwrap_or_default()),
             container: Container::None,
             means,
@@ -346,7 +349,7 @@ impl<H: Host> Worker<H> {
                 prepared = &mut preparing => return Some(prepared),
                 () = &mut late, if unsaid => {
                     unsaid = false;
-                    self.say(self.status(Phase::Preparing, self.exit(), None));
+                    self.say(self.status(Phase::Preparing, self.exit(), self.before.clone()));
                 }
             }
         }
@@ -427,8 +430,10 @@ impl<H: Host> Worker<H> {
         self.record.status = Some(self.status(phase, None, Some(reason)));
     }
 
+    /// What keeps starting says why it has to: who waits for it may look at any time.
     fn say_starting(&mut self, reason: Option<String>) {
         self.course.announce = None;
+        let reason = reason.or_else(|| self.before.clone());
         self.say(self.status(Phase::Starting, self.exit(), reason));
     }
 
@@ -471,7 +476,9 @@ impl<H: Host> Worker<H> {
         }
         self.container = Container::Resting { noted };
         self.record.failures = failures;
-        self.say(self.status(Phase::Exited, exit, reason));
+        let status = self.status(Phase::Exited, exit, reason);
+        self.before = before(&status);
+        self.say(status);
         true
     }
 
@@ -597,6 +604,11 @@ async fn at(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
+}
+
+/// How an attempt ended, for the one after it.
+fn before(status: &TaskStatus) -> Option<String> {
+    status.reason.as_ref().map(|reason| format!("after attempt {}: {reason}", status.attempt))
 }
 
 /// The latest attempt of which anything may have been started. One that was being prepared is made under its number
