@@ -141,20 +141,25 @@ pub(crate) fn servers(node: &Node, report: &mut Report<'_>) -> Vec<IpAddr> {
 }
 
 pub(crate) fn search(node: &Node, report: &mut Report<'_>) -> Vec<String> {
-    words(node, "`dns_search`", is_search_domain, report)
+    words(node, "`dns_search`", (is_search_domain, "write a domain, for example shop.example"), report)
 }
 
 pub(crate) fn options(node: &Node, report: &mut Report<'_>) -> Vec<String> {
-    words(node, "`dns_opt`", is_option, report)
+    words(node, "`dns_opt`", (is_option, "write an option of resolv.conf, for example ndots:2"), report)
 }
 
-fn words(node: &Node, subject: &str, may_be: fn(&str) -> bool, report: &mut Report<'_>) -> Vec<String> {
+fn words(
+    node: &Node,
+    subject: &str,
+    (may_be, hint): (fn(&str) -> bool, &str),
+    report: &mut Report<'_>,
+) -> Vec<String> {
     let mut words = Vec::new();
     for (span, text) in typed::string_or_list(node, subject, report) {
         if may_be(text) {
             words.push(text.to_owned());
         } else {
-            report.error(span, format!("{subject} cannot be `{}`", shown(text)));
+            report.error_with(span, format!("{subject} cannot be `{}`", shown(text)), hint);
         }
     }
     typed::distinct(words)

@@ -190,10 +190,10 @@ fn name_servers_are_one_or_several() {
         expect![[r#"
         error a.yaml:4:11: `dns.example` is not the address of a DNS server; write an IPv4 or IPv6 address
         error a.yaml:4:24: each item of `dns` must be a string, and this is the number `8`; put it in quotes
-        error a.yaml:5:17: `dns_search` cannot be `a b`
-        error a.yaml:6:15: `dns_opt` cannot be `a b`
-        error a.yaml:6:22: `dns_opt` cannot be `x\ny`
-        error a.yaml:6:30: `dns_opt` cannot be ``
+        error a.yaml:5:17: `dns_search` cannot be `a b`; write a domain, for example shop.example
+        error a.yaml:6:15: `dns_opt` cannot be `a b`; write an option of resolv.conf, for example ndots:2
+        error a.yaml:6:22: `dns_opt` cannot be `x\ny`; write an option of resolv.conf, for example ndots:2
+        error a.yaml:6:30: `dns_opt` cannot be ``; write an option of resolv.conf, for example ndots:2
     "#]],
     );
 }
