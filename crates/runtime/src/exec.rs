@@ -265,6 +265,10 @@ fn connect(dir: &Path) -> Result<UnixStream, ExecError> {
 /// What it means that the shim hung up without a word: it has ended with its container; or the minder was killed; or it is
 /// a shim of before, which gives up on a request that is longer than any it knows.
 fn silence(dir: &Path, length: usize) -> ExecError {
+    // While it tidies up it looks as if it ran, and has no ear any more.
+    if let Err(error @ ExecError::NotRunning { .. }) = connect(dir) {
+        return error;
+    }
     if !matches!(handle::inspect(dir), Ok(Observed::Running(_))) {
         return ExecError::NotRunning { dir: dir.to_owned() };
     }

@@ -362,15 +362,7 @@ impl Supervisor<'_> {
 
     /// Leaves the connection to a minder, or says why there is none.
     fn exec(&mut self, connection: UnixStream, order: Order) {
-        let refused = match (self.paused, self.minders.len()) {
-            (true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
-            (false, MOST_MINDERS..) => {
-                let why = format!("{MOST_MINDERS} commands run in this container already");
-                Some(Failed::new(Failure::Other, &why))
-            }
-            (false, _) => None,
-        };
-        if let Some(failed) = refused {
+        if let Some(failed) = refusal(self.ended.is_some(), self.paused, self.minders.len()) {
             tell(&connection, &Answer::Failed(failed), &[]);
             return;
         }
@@ -402,9 +394,33 @@ impl Supervisor<'_> {
     }
 }
 
+/// Why no process can join the container now. One that has ended is reaped, and its number may be another's already: the
+/// end and a request can arrive together.
+fn refusal(ended: bool, paused: bool, minders: usize) -> Option<Failed> {
+    if ended {
+        return Some(Failed::new(Failure::NotRunning, "the container has ended"));
+    }
+    if paused {
+        return Some(Failed::new(Failure::Paused, "the container is paused"));
+    }
+    let why = || format!("{MOST_MINDERS} commands run in this container already");
+    (minders >= MOST_MINDERS).then(|| Failed::new(Failure::Other, &why()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_joins_a_container_that_has_ended_stands_still_or_is_crowded() {
+        let kind = |ended, paused, minders| refusal(ended, paused, minders).map(|failed| failed.kind);
+        assert_eq!(kind(false, false, MOST_MINDERS - 1), None);
+        assert_eq!(kind(false, false, MOST_MINDERS), Some(Failure::Other));
+        assert_eq!(kind(false, true, 0), Some(Failure::Paused));
+        // Whatever else is so: its number is not its own any more.
+        assert_eq!(kind(true, true, MOST_MINDERS), Some(Failure::NotRunning));
+        assert_eq!(kind(true, false, 0), Some(Failure::NotRunning));
+    }
 
     #[test]
     fn an_exit_is_what_wait_said() {
