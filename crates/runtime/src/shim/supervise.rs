@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use model::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::process::WaitOptions;
@@ -309,8 +309,7 @@ impl Supervisor<'_> {
         if self.ended.is_some() {
             return Reply::Done;
         }
-        let known = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"));
-        let sent = known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned()));
+        let sent = crate::signal::send(self.init, signal);
         if signal == Signal::SIGKILL as i32 {
             self.resume();
         }

@@ -368,6 +368,7 @@ async fn left_behind(host: &FakeHost, record: &Record, ago: Duration) {
 async fn a_container_that_was_healthy_stays_so_under_the_next_agent_until_its_probes_say_otherwise() {
     let host = host();
     host.lock().exec = Answer::Unhealthy;
+    host.lock().image_check = Some(command());
     let mut record = Record { image_check: Some(command()), ..seen(1, Phase::Running, None) };
     if let Some(status) = &mut record.status {
         status.ready = true;
