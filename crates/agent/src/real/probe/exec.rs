@@ -67,8 +67,12 @@ async fn start(dir: PathBuf, args: Vec<String>) -> Result<Session, Failure> {
         stdin: false,
         privileged: false,
     };
-    blocking(move || exec::start(&dir, &exec).map_err(|error| failure("the check could not be run", &error)))
-        .await
+    // Within the same time: a thread that went on to wait when nobody waits for it any more would be one for each check of a
+    // container that holds up what joins it, until there are none for the others.
+    blocking(move || {
+        exec::start_within(&dir, &exec, START).map_err(|error| failure("the check could not be run", &error))
+    })
+    .await
 }
 
 async fn ended(Session { io, process }: Session, answered: &mut Answered) -> Result<Exit, Failure> {
