@@ -380,6 +380,10 @@ impl Supervisor<'_> {
     fn attach(&mut self, client: Client) {
         let (stream, begun) = client.into_parts();
         if self.attached.len() >= MOST_ATTACHED {
+            // Those whose input the container does not read are not listened to, and may have left long ago.
+            self.attached.retain(|attached| !attached.has_hung_up());
+        }
+        if self.attached.len() >= MOST_ATTACHED {
             let why = format!("{MOST_ATTACHED} clients are attached already");
             tell(&stream, &Answer::Refused { why }, &[]);
             return;
