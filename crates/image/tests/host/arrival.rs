@@ -1,8 +1,10 @@
 //! Layers that are unpacked as they come.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
-use image::{IngestLayerError, LayerError, Store};
+use image::{IngestLayerError, LayerError, Store, Unpacker};
 use model::Bytes;
 
 use super::Host;
@@ -90,4 +92,29 @@ fn a_layer_of_no_image_is_gone_when_the_store_is_opened_again() {
     drop(store);
     drop(Store::open(root.path()).unwrap());
     assert_eq!(content_of(root.path()), Vec::<String>::new());
+}
+
+/// Layers are unpacked by a shell with this script, called with `arguments` and the directory. It stands for a process that a
+/// layer has taken over.
+pub(super) fn scripted(script: &'static str, arguments: Vec<String>, patience: Duration) -> Unpacker {
+    let shell = move || {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).arg("sh").args(&arguments);
+        shell
+    };
+    Unpacker::new(shell).unwrap().with_patience(patience)
+}
+
+#[test]
+fn an_unpacker_that_goes_on_talking_is_not_listened_to_for_ever() {
+    let host = Host::new();
+    let talks = scripted("while printf x; do sleep 0.001; done", Vec::new(), Duration::from_millis(30));
+    let plain = layer("a");
+    let (blob, diff_id) = (digest(&plain).parse().unwrap(), digest(&plain).parse().unwrap());
+    let store = host.store.clone().with_unpacker(talks);
+    let mut ingest = store.ingest_layer(&blob, Bytes(1 << 20), diff_id).unwrap();
+    ingest.write(&plain).unwrap();
+    let text = chain(&ingest.finish().unwrap_err());
+    assert!(text.contains("and was killed"), "{text}");
+    assert_eq!(content_of(host.root.path()), Vec::<String>::new());
 }
