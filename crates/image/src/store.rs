@@ -3,6 +3,7 @@
 mod ingest;
 mod open;
 mod paths;
+mod removal;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -213,13 +214,13 @@ impl Store {
         let Some(record) = records.get(manifest).cloned() else { return Ok(false) };
         let failed = |source| RemoveError::Disk { image: *manifest, source };
         // First the record: after a crash, the rest is what no record vouches for.
-        open::remove(&self.shared.paths.record(manifest)).map_err(failed)?;
+        removal::remove(&self.shared.paths.record(manifest)).map_err(failed)?;
         records.remove(manifest);
         let (blobs, layers) = used(records.values());
         drop(records);
         sync_directory(&self.shared.paths.images()).map_err(failed)?;
         for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
-            open::remove(&self.shared.paths.blob(&blob.digest)).map_err(failed)?;
+            removal::remove(&self.shared.paths.blob(&blob.digest)).map_err(failed)?;
         }
         for layer in record.layers.iter().filter(|layer| !layers.contains(&layer.diff_id)) {
             self.remove_layer(&layer.diff_id).map_err(failed)?;
@@ -231,7 +232,7 @@ impl Store {
     fn remove_layer(&self, diff_id: &Digest) -> Result<(), DiskError> {
         let (layer, doomed) = (self.shared.paths.layer(diff_id), self.shared.paths.unfinished_layer());
         match fs::rename(&layer, &doomed) {
-            Ok(()) => open::remove(&doomed),
+            Ok(()) => removal::remove(&doomed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(DiskError::new("rename", &layer, error)),
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model::Digest;
 
 use super::paths::TREE;
-use super::{Paths, ReadError, Shared, Store, open};
+use super::{Paths, ReadError, Shared, Store, removal};
 use crate::blob::{DiskError, sync_directory};
 use crate::config::{Config, ImageConfig, InvalidConfig};
 use crate::layer::{self, LayerError, Made};
@@ -158,7 +158,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // With its name it is gone from here already. What is left, the next `Store::open` removes.
-        if let Err(error) = open::remove(&self.path) {
+        if let Err(error) = removal::remove(&self.path) {
             tracing::warn!(%error, "a layer that was not unpacked stays");
         }
     }
