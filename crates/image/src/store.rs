@@ -222,15 +222,15 @@ impl Store {
         for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
             removal::remove(&self.shared.paths.blob(&blob.digest)).map_err(failed)?;
         }
-        for layer in record.layers.iter().filter(|layer| !layers.contains(&layer.diff_id)) {
-            self.remove_layer(&layer.diff_id).map_err(failed)?;
+        for layer in record.layers.iter().filter(|layer| !layers.contains(&layer.blob.digest)) {
+            self.remove_layer(&layer.blob.digest).map_err(failed)?;
         }
         Ok(true)
     }
 
     /// A layer loses its name before its content, so that half of one is never taken for whole.
-    fn remove_layer(&self, diff_id: &Digest) -> Result<(), DiskError> {
-        let (layer, doomed) = (self.shared.paths.layer(diff_id), self.shared.paths.unfinished_layer());
+    fn remove_layer(&self, blob: &Digest) -> Result<(), DiskError> {
+        let (layer, doomed) = (self.shared.paths.layer(blob), self.shared.paths.unfinished_layer());
         match fs::rename(&layer, &doomed) {
             Ok(()) => removal::remove(&doomed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -64,7 +64,7 @@ impl Host {
             ingest.write(piece)?;
         }
         assert_eq!(ingest.finish()?, Bytes(blob.len() as u64));
-        Ok(self.root.path().join(format!("layers/{}/fs", diff_id.hex())))
+        Ok(self.root.path().join(format!("layers/{}/fs", name.hex())))
     }
 
     /// What there is of layers, finished or not.

@@ -51,7 +51,7 @@ impl Store {
         diff_id: Digest,
     ) -> Result<IngestLayer, IngestLayerError> {
         let ingest = self.ingest(blob, limit)?;
-        let unpacking = if self.has_layer(&diff_id) {
+        let unpacking = if self.has_layer(blob) {
             None
         } else {
             let draft = Draft::new(&self.shared.paths)?;
@@ -88,7 +88,7 @@ impl IngestLayer {
         let _present = store.shared.using();
         publish(&store.shared.paths, [&blob])?;
         if let Some(draft) = draft {
-            store.settle(draft, diff_id)?;
+            store.settle(draft, blob.digest)?;
         }
         Ok(blob.size)
     }

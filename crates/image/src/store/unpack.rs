@@ -54,15 +54,15 @@ impl Store {
         let config = ImageConfig::parse(&text, record.layers.len());
         let config = config.map_err(|source| UnpackError::Config { image: *manifest, source })?.config;
         let layers = record.mounted();
-        let trees = layers.iter().map(|layer| self.shared.paths.tree(&layer.diff_id)).collect();
-        let missing = layers.into_iter().filter(|layer| !self.has_layer(&layer.diff_id));
+        let trees = layers.iter().map(|layer| self.shared.paths.tree(&layer.blob.digest)).collect();
+        let missing = layers.into_iter().filter(|layer| !self.has_layer(&layer.blob.digest));
         self.unpack_all(missing.collect())?;
         Ok(Unpacked { layers: trees, config })
     }
 
-    /// Whether the layer is unpacked. It gets its name when everything in it is on disk.
-    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.shared.paths.tree(diff_id).is_dir()
+    /// Whether the layer that this blob is is unpacked. It gets its name when everything in it is on disk.
+    pub(super) fn has_layer(&self, blob: &Digest) -> bool {
+        self.shared.paths.tree(blob).is_dir()
     }
 
     fn unpack_all(&self, layers: Vec<Layer>) -> Result<(), UnpackError> {
@@ -90,8 +90,8 @@ impl Store {
     }
 
     fn layer(&self, layer: &Layer) -> Result<(), UnpackError> {
-        let _turn = Turn::wait_for(&self.shared, layer.diff_id);
-        if self.has_layer(&layer.diff_id) {
+        let _turn = Turn::wait_for(&self.shared, layer.blob.digest);
+        if self.has_layer(&layer.blob.digest) {
             return Ok(());
         }
         let blob = self.shared.paths.blob(&layer.blob.digest);
@@ -100,13 +100,13 @@ impl Store {
         let made = make(self.unpacker.as_ref(), blob, &draft.tree());
         let made = made.and_then(|made| draft.check(&made, layer.diff_id));
         made.map_err(|source| UnpackError::Layer { layer: layer.blob.digest, source })?;
-        Ok(draft.keep(layer.diff_id)?)
+        Ok(draft.keep(&layer.blob.digest)?)
     }
 
-    /// Gives an unpacked layer its name, unless another one got it meanwhile: what has the same diff id is the same.
-    pub(super) fn settle(&self, draft: Draft, diff_id: Digest) -> Result<(), DiskError> {
-        let _turn = Turn::wait_for(&self.shared, diff_id);
-        if self.has_layer(&diff_id) { Ok(()) } else { draft.keep(diff_id) }
+    /// Gives an unpacked layer its name, unless another one got it meanwhile: the same blob is the same layer.
+    pub(super) fn settle(&self, draft: Draft, blob: Digest) -> Result<(), DiskError> {
+        let _turn = Turn::wait_for(&self.shared, blob);
+        if self.has_layer(&blob) { Ok(()) } else { draft.keep(&blob) }
     }
 }
 
@@ -148,8 +148,8 @@ impl Draft {
         Ok(())
     }
 
-    fn keep(self, diff_id: Digest) -> Result<(), DiskError> {
-        let done = self.paths.layer(&diff_id);
+    fn keep(self, blob: &Digest) -> Result<(), DiskError> {
+        let done = self.paths.layer(blob);
         fs::rename(&self.path, &done).map_err(DiskError::at("rename a layer to", &done))?;
         sync_directory(&self.paths.layers())
     }

@@ -30,7 +30,7 @@ fn a_layer_and_its_tree_are_there_when_it_has_come() {
         assert_eq!(fs::read_to_string(tree.join("a")).unwrap(), "a");
         assert!(host.store.has_blob(&digest(&blob).parse().unwrap()));
     }
-    assert_eq!(content_of(host.root.path()).len(), 3, "two blobs, and one tree that they share");
+    assert_eq!(content_of(host.root.path()).len(), 4, "two blobs, each with a tree");
 }
 
 #[test]
@@ -103,6 +103,28 @@ pub(super) fn scripted(script: &'static str, arguments: Vec<String>, patience: D
         shell
     };
     Unpacker::new(shell).unwrap().with_patience(patience)
+}
+
+#[test]
+fn a_layer_that_poses_as_another_one_spoils_its_own_tree_alone() {
+    let host = Host::new();
+    let (hostile, victim) = (layer("hostile"), layer("victim"));
+    let lie = format!(
+        r#"{{"unpacked":{{"diff_id":"{}","entries":1,"bytes":1,"skipped_xattrs":0,"opaque":""}}}}"#,
+        digest(&victim)
+    );
+    let liar = scripted(
+        r#"cat > /dev/null; touch "$2/spoilt"; printf '%s\n' "$1""#,
+        vec![lie],
+        Duration::from_secs(60),
+    );
+    let (blob, diff_id) = (digest(&hostile).parse().unwrap(), digest(&victim).parse().unwrap());
+    let store = host.store.clone().with_unpacker(liar);
+    let mut ingest = store.ingest_layer(&blob, Bytes(1 << 20), diff_id).unwrap();
+    ingest.write(&hostile).unwrap();
+    ingest.finish().unwrap();
+    let unpacked = host.unpack(&[victim]).unwrap();
+    assert!(unpacked.layers[0].join("victim").exists() && !unpacked.layers[0].join("spoilt").exists());
 }
 
 #[test]
