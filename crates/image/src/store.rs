@@ -9,7 +9,7 @@ mod unpack;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use model::{Bytes, Digest};
@@ -40,7 +40,8 @@ struct Shared {
     /// Locked as long as it is open, so that no second process removes what this one is writing.
     _lock: File,
     records: Mutex<BTreeMap<Digest, Record>>,
-    /// Held for writing while something is removed, and for reading by whoever needs what is there to stay.
+    /// Held for writing while something is taken away, and for reading by whoever needs what is there to stay. By nobody
+    /// for longer than it takes to give or take names.
     removal: RwLock<()>,
     /// The layers that are being unpacked.
     turns: Mutex<BTreeSet<Digest>>,
@@ -209,31 +210,41 @@ impl Store {
     /// Forgets an image, and removes the blobs and unpacked layers that no other image uses. The caller sees to it that
     /// no container has them mounted. Returns whether the image was here.
     pub fn remove(&self, manifest: &Digest) -> Result<bool, RemoveError> {
-        let _alone = self.shared.removal.write().unwrap_or_else(PoisonError::into_inner);
-        let mut records = self.shared.records();
-        let Some(record) = records.get(manifest).cloned() else { return Ok(false) };
         let failed = |source| RemoveError::Disk { image: *manifest, source };
-        // First the record: after a crash, the rest is what no record vouches for.
-        removal::remove(&self.shared.paths.record(manifest)).map_err(failed)?;
-        records.remove(manifest);
-        let (blobs, layers) = used(records.values());
-        drop(records);
-        sync_directory(&self.shared.paths.images()).map_err(failed)?;
-        for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
-            removal::remove(&self.shared.paths.blob(&blob.digest)).map_err(failed)?;
-        }
-        for layer in record.layers.iter().filter(|layer| !layers.contains(&layer.blob.digest)) {
-            self.remove_layer(&layer.blob.digest).map_err(failed)?;
+        let Some(doomed) = self.strike(manifest).map_err(failed)? else { return Ok(false) };
+        // Nobody finds them any more, and nobody is kept waiting.
+        for tree in doomed {
+            removal::remove(&tree).map_err(failed)?;
         }
         Ok(true)
     }
 
-    /// A layer loses its name before its content, so that half of one is never taken for whole.
-    fn remove_layer(&self, blob: &Digest) -> Result<(), DiskError> {
+    /// Takes an image off the records, and away what no other one uses. Returns the trees of its layers, which are nameless
+    /// and still to be removed; `None` if the image is not here.
+    fn strike(&self, manifest: &Digest) -> Result<Option<Vec<PathBuf>>, DiskError> {
+        let _alone = self.shared.removal.write().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.shared.records();
+        let Some(record) = records.get(manifest).cloned() else { return Ok(None) };
+        // First the record: after a crash, the rest is what no record vouches for.
+        removal::remove(&self.shared.paths.record(manifest))?;
+        records.remove(manifest);
+        let (blobs, layers) = used(records.values());
+        drop(records);
+        sync_directory(&self.shared.paths.images())?;
+        for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
+            removal::remove(&self.shared.paths.blob(&blob.digest))?;
+        }
+        let layers = record.layers.iter().filter(|layer| !layers.contains(&layer.blob.digest));
+        let doomed = layers.map(|layer| self.unname(&layer.blob.digest)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(doomed.into_iter().flatten().collect()))
+    }
+
+    /// A layer loses its name before its content, so that half of one is never taken for whole. Where it is now.
+    fn unname(&self, blob: &Digest) -> Result<Option<PathBuf>, DiskError> {
         let (layer, doomed) = (self.shared.paths.layer(blob), self.shared.paths.unfinished_layer());
         match fs::rename(&layer, &doomed) {
-            Ok(()) => removal::remove(&doomed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => Ok(Some(doomed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DiskError::new("rename", &layer, error)),
         }
     }

@@ -8,6 +8,8 @@ mod archive;
 mod arrival;
 #[path = "host/hostile.rs"]
 mod hostile;
+#[path = "host/removal.rs"]
+mod removal;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

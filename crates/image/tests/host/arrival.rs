@@ -10,7 +10,7 @@ use model::Bytes;
 use super::Host;
 use super::archive::{Tar, chain, content_of, digest};
 
-fn layer(name: &str) -> Vec<u8> {
+pub(super) fn layer(name: &str) -> Vec<u8> {
     Tar::new().file(name, name).bytes()
 }
 
@@ -105,19 +105,18 @@ pub(super) fn scripted(script: &'static str, arguments: Vec<String>, patience: D
     Unpacker::new(shell).unwrap().with_patience(patience)
 }
 
+/// What the unpacker of this layer says when it is done.
+pub(super) fn report(layer: &[u8]) -> String {
+    let digest = digest(layer);
+    format!(r#"{{"unpacked":{{"diff_id":"{digest}","entries":1,"bytes":1,"skipped_xattrs":0,"opaque":""}}}}"#)
+}
+
 #[test]
 fn a_layer_that_poses_as_another_one_spoils_its_own_tree_alone() {
     let host = Host::new();
     let (hostile, victim) = (layer("hostile"), layer("victim"));
-    let lie = format!(
-        r#"{{"unpacked":{{"diff_id":"{}","entries":1,"bytes":1,"skipped_xattrs":0,"opaque":""}}}}"#,
-        digest(&victim)
-    );
-    let liar = scripted(
-        r#"cat > /dev/null; touch "$2/spoilt"; printf '%s\n' "$1""#,
-        vec![lie],
-        Duration::from_secs(60),
-    );
+    let script = r#"cat > /dev/null; touch "$2/spoilt"; printf '%s\n' "$1""#;
+    let liar = scripted(script, vec![report(&victim)], Duration::from_secs(60));
     let (blob, diff_id) = (digest(&hostile).parse().unwrap(), digest(&victim).parse().unwrap());
     let store = host.store.clone().with_unpacker(liar);
     let mut ingest = store.ingest_layer(&blob, Bytes(1 << 20), diff_id).unwrap();
