@@ -207,36 +207,56 @@ impl Store {
         Ok(missing.into_iter().collect())
     }
 
-    /// Forgets an image, and removes the blobs and unpacked layers that no other image uses. The caller sees to it that
-    /// no container has them mounted. Returns whether the image was here.
+    /// Forgets an image, and removes the blobs and unpacked layers that no other image uses; also what has come of one that
+    /// is not complete. The caller sees to it that no container has them mounted. Returns whether the image was here.
     pub fn remove(&self, manifest: &Digest) -> Result<bool, RemoveError> {
         let failed = |source| RemoveError::Disk { image: *manifest, source };
-        let Some(doomed) = self.strike(manifest).map_err(failed)? else { return Ok(false) };
+        let (was_here, doomed) = self.strike(manifest).map_err(failed)?;
         // Nobody finds them any more, and nobody is kept waiting.
         for tree in doomed {
             removal::remove(&tree).map_err(failed)?;
         }
-        Ok(true)
+        Ok(was_here)
     }
 
-    /// Takes an image off the records, and away what no other one uses. Returns the trees of its layers, which are nameless
-    /// and still to be removed; `None` if the image is not here.
-    fn strike(&self, manifest: &Digest) -> Result<Option<Vec<PathBuf>>, DiskError> {
+    /// Takes an image off the records, and away what no other one uses. Returns whether it was complete, and the trees of
+    /// its layers, which are nameless and still to be removed.
+    fn strike(&self, manifest: &Digest) -> Result<(bool, Vec<PathBuf>), DiskError> {
         let _alone = self.shared.removal.write().unwrap_or_else(PoisonError::into_inner);
         let mut records = self.shared.records();
-        let Some(record) = records.get(manifest).cloned() else { return Ok(None) };
-        // First the record: after a crash, the rest is what no record vouches for.
-        removal::remove(&self.shared.paths.record(manifest))?;
-        records.remove(manifest);
+        let record = records.get(manifest).cloned();
+        if record.is_some() {
+            // First the record: after a crash, the rest is what no record vouches for.
+            removal::remove(&self.shared.paths.record(manifest))?;
+            records.remove(manifest);
+        }
         let (blobs, layers) = used(records.values());
         drop(records);
-        sync_directory(&self.shared.paths.images())?;
-        for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
-            removal::remove(&self.shared.paths.blob(&blob.digest))?;
+        let (all, trees) = match &record {
+            Some(record) => {
+                sync_directory(&self.shared.paths.images())?;
+                used([record])
+            }
+            None => self.half(manifest),
+        };
+        for blob in all.difference(&blobs) {
+            removal::remove(&self.shared.paths.blob(blob))?;
         }
-        let layers = record.layers.iter().filter(|layer| !layers.contains(&layer.blob.digest));
-        let doomed = layers.map(|layer| self.unname(&layer.blob.digest)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(doomed.into_iter().flatten().collect()))
+        let doomed = trees.difference(&layers).map(|layer| self.unname(layer));
+        let doomed = doomed.collect::<Result<Vec<_>, _>>()?;
+        Ok((record.is_some(), doomed.into_iter().flatten().collect()))
+    }
+
+    /// The blobs of an image that is not complete, and those of them that are layers. None as long as its manifest has not
+    /// come: it comes first.
+    fn half(&self, manifest: &Digest) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
+        let text = self.document(manifest).ok();
+        let Some(parsed) = text.and_then(|text| Manifest::parse(&text).ok()) else {
+            return Default::default();
+        };
+        let layers = parsed.layers.iter().map(|layer| layer.digest).collect();
+        let blobs = parsed.descriptors().map(|blob| blob.digest).chain([*manifest]).collect();
+        (blobs, layers)
     }
 
     /// A layer loses its name before its content, so that half of one is never taken for whole. Where it is now.
