@@ -88,6 +88,25 @@ async fn two_pulls_at_once_bring_a_layer_once() {
 }
 
 #[tokio::test]
+async fn a_registry_that_gives_a_layer_slowly_keeps_it_from_no_other() {
+    let (client, shelf) = (patient(&[], Duration::from_secs(600)), Shelf::new());
+    let slow = layer(|_, content| Some(Reply::stalled(content, 500_000))).await;
+    let quick = registry(image(), |_| None).await;
+    let (digest, _) = large(&image());
+    let (one, other) = (slow.image("app"), quick.image("app"));
+    let pulled = async {
+        while !slow.log().iter().any(|asked| asked.ends_with(&digest)) {
+            tokio::task::yield_now().await;
+        }
+        shelf.pull(&client, &other).await
+    };
+    tokio::select! {
+        stalled = shelf.pull(&client, &one) => panic!("{stalled:?}"),
+        pulled = pulled => assert_eq!(pulled.unwrap().manifest, manifest_digest(&image())),
+    }
+}
+
+#[tokio::test]
 async fn a_blob_that_is_not_what_it_should_be_is_refused() {
     let long = |content: &[u8]| [content, b"more"].concat();
     let other = |content: &[u8]| content.iter().map(|byte| !byte).collect::<Vec<u8>>();
