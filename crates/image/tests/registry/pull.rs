@@ -422,6 +422,29 @@ async fn a_password_is_shown_to_its_registry_and_to_no_other_server() {
 }
 
 #[tokio::test]
+async fn a_password_is_not_shown_on_a_way_that_another_server_chose() {
+    let image = image();
+    let (digest, _) = large(&image);
+    let detour = any(|asked| Reply::redirect(asked.path.split_once('?').map_or("", |(_, back)| back))).await;
+    let place = format!("http://{}/detour", detour.address);
+    let registry = registry(image, move |asked| {
+        if asked.path == "/private" {
+            return Some(Reply::ok("what only its owner may see"));
+        }
+        let refused = unless_shown(asked, BASIC, r#"Basic realm="x""#);
+        let leads = || format!("{place}?http://{}/private", asked.address);
+        refused.or_else(|| asked.path.ends_with(&digest).then(|| Reply::redirect(&leads())))
+    })
+    .await;
+    let mine = credentials(&registry.host(), password("secret"));
+    Shelf::new().pull_as(&client(&[]), &registry.image("app"), &mine).await.unwrap_err();
+    let seen = registry.seen();
+    let back: Vec<&Asked> = seen.iter().filter(|asked| asked.path == "/private").collect();
+    assert_eq!(back.len(), 1, "{:?}", registry.log());
+    assert_eq!(back[0].headers.get("authorization"), None);
+}
+
+#[tokio::test]
 async fn a_token_service_that_is_not_to_be_trusted_gets_nothing() {
     for realm in [
         "http://169.254.169.254/token",
