@@ -151,6 +151,24 @@ async fn a_download_that_breaks_is_taken_up_where_it_ended() {
 }
 
 #[tokio::test]
+async fn a_download_goes_on_as_long_as_it_gets_on() {
+    // Six tries, where three that bring nothing would be the last.
+    let layers = [crate::archive::Tar::new().file("large", vec![7; 11 << 20]).bytes()];
+    let image = crate::archive::blobs(&crate::archive::config(&layers), &layers);
+    let (digest, content) = large(&image);
+    let breaking = registry(image, move |asked| {
+        let from = asked.begins_at().unwrap_or(0);
+        let rest = content.get(from..).filter(|_| asked.path.ends_with(&digest))?;
+        let reply = Reply::cut(rest, rest.len().min(2 << 20));
+        Some(if from > 0 { reply.rest(from, content.len()) } else { reply })
+    })
+    .await;
+    Shelf::new().pull(&client(&[]), &breaking.image("app")).await.unwrap();
+    let tries = breaking.seen().iter().filter(|asked| asked.begins_at().is_some()).count();
+    assert_eq!(tries, 5, "{:?}", breaking.log());
+}
+
+#[tokio::test]
 async fn a_manifest_that_is_not_what_it_should_be_is_refused() {
     let with = |text: &[u8], from: &str, to: &str| {
         let text = String::from_utf8(text.to_vec()).unwrap();
