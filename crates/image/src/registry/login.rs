@@ -2,13 +2,12 @@
 
 use reqwest::StatusCode;
 
-use super::failure::{RequestError, Said, when};
+use super::failure::{ERROR, RequestError, Said, when};
 use super::session;
 use super::settings::Credential;
 use super::token::Purpose;
 use super::transport::{Answer, Call};
 use super::{Client, RegistryHost};
-use crate::limits;
 
 /// What came of trying a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl Client {
 
 async fn refusal(host: &RegistryHost, credential: &Credential, answer: Answer) -> RequestError {
     let (status, at, headers) = (answer.status(), answer.at(), answer.headers().clone());
-    let text = answer.text("an error", limits::DOCUMENT).await.unwrap_or_default();
+    let text = answer.text("an error", ERROR).await.unwrap_or_default();
     let said = Said::read(&text);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

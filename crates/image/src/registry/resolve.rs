@@ -13,7 +13,7 @@ use super::settings::Credentials;
 use super::transport::{Answer, Call};
 use super::{Client, Reference, RegistryHost, Target};
 use crate::blob::digest_of;
-use crate::document::{Descriptor, Document, InvalidDocument, Kind, Manifest, Platform, shown};
+use crate::document::{Descriptor, Document, InvalidDocument, Kind, Manifest, Platform, listed, shown};
 use crate::limits;
 
 /// Where a registry says what its answer is.
@@ -294,9 +294,10 @@ fn choose<'a>(entries: &'a [Descriptor], machine: &Platform) -> Result<&'a Descr
         }
     }
     best.map(|(entry, _)| entry).ok_or_else(|| {
-        let platforms = images().filter_map(|entry| entry.platform.as_ref().map(ToString::to_string));
-        let platforms: Vec<String> = platforms.collect::<BTreeSet<_>>().into_iter().collect();
-        if platforms.is_empty() { "nothing at all".to_owned() } else { platforms.join(", ") }
+        let platforms = images().filter_map(|entry| entry.platform.as_ref());
+        let platforms = platforms.filter(|platform| !platform.is_unknown()).map(ToString::to_string);
+        let platforms: BTreeSet<String> = platforms.collect();
+        if platforms.is_empty() { "nothing at all".to_owned() } else { listed(&platforms) }
     })
 }
 
@@ -392,6 +393,8 @@ mod tests {
         );
         check("linux/amd64", &["linux/amd64/v3"], expect!["none, but linux/amd64/v3"]);
         check("linux/amd64", &["attestation"], expect!["none, but nothing at all"]);
+        // An attestation that came through a tool which left its annotations out.
+        check("linux/amd64", &["linux/arm64", "unknown/unknown"], expect!["none, but linux/arm64"]);
         check("linux/amd64", &[], expect!["none, but nothing at all"]);
     }
 }

@@ -28,6 +28,12 @@ const LONGEST_LIFE: u64 = 24 * 60 * 60;
 /// Tokens with a long list of rights have some 10 KiB; no server takes larger headers than this.
 const TOKEN: usize = 64 << 10;
 
+/// Registries name one scope or two. More would only make the request longer.
+const SCOPES: usize = 16;
+
+/// A repository's name has 255 characters at most, and some words go with it.
+const SCOPE: usize = 1024;
+
 /// One for each repository and user in use; beyond that, some are asked for anew.
 const KEPT: usize = 1024;
 
@@ -133,7 +139,8 @@ impl Kept {
 /// push only looks.
 fn scopes(purpose: &Purpose, asked: Option<&str>) -> Vec<String> {
     let mut scopes: Vec<String> = purpose.scope.iter().cloned().collect();
-    for scope in asked.unwrap_or_default().split_ascii_whitespace() {
+    let asked = asked.unwrap_or_default().split_ascii_whitespace().filter(|scope| scope.len() <= SCOPE);
+    for scope in asked.take(SCOPES) {
         if !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
@@ -314,6 +321,9 @@ mod tests {
         assert_eq!(scopes(&push, Some("repository:a:pull,push")), ["repository:a:pull,push"]);
         assert_eq!(scopes(&push, None), ["repository:a:pull,push"]);
         assert_eq!(scopes(&purpose(None), Some("a b")), ["a", "b"]);
+        let many: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+        assert_eq!(scopes(&push, Some(&many.join(" "))).len(), 1 + SCOPES);
+        assert_eq!(scopes(&push, Some(&"a".repeat(400_000))), ["repository:a:pull,push"]);
     }
 
     #[tokio::test(start_paused = true)]
