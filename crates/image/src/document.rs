@@ -15,7 +15,16 @@ use crate::limits;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// The last four are no images' own: registries once called everything so, and Docker pulls what they left behind. What is
+/// no configuration fails when it is read as one.
+const CONFIGS: [&str; 6] = [
+    CONFIG,
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+    "",
+];
 const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFESTS: [&str; 2] = [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
@@ -215,7 +224,7 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), InvalidDocument> {
-        if ![CONFIG, DOCKER_CONFIG].contains(&self.config.media_type.as_str()) {
+        if !CONFIGS.contains(&self.config.media_type.as_str()) {
             return Err(InvalidDocument::Artifact(shown(&self.config.media_type)));
         }
         if self.layers.is_empty() || self.layers.len() > limits::LAYERS {
@@ -274,7 +283,7 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    fn within(&self, limit: Bytes) -> Result<(), InvalidDocument> {
+    pub(crate) fn within(&self, limit: Bytes) -> Result<(), InvalidDocument> {
         let size = Bytes(self.size);
         if size > limit {
             Err(InvalidDocument::TooLarge { digest: self.digest, size, limit })
@@ -292,6 +301,7 @@ impl Platform {
             "aarch64" => "arm64",
             "x86" => "386",
             "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
             other => other,
         };
         // Every later board has v7, also under a 64-bit kernel, which says `aarch64`.
@@ -502,6 +512,9 @@ mod tests {
 
     #[test]
     fn an_artifact_is_no_image() {
+        let mut old = manifest(1);
+        "application/octet-stream".clone_into(&mut old.config.media_type);
+        assert!(Document::parse(&old.write()).is_ok());
         let mut chart = manifest(1);
         "application/vnd.cncf.helm.config.v1+json".clone_into(&mut chart.config.media_type);
         assert!(matches!(Document::parse(&chart.write()), Err(InvalidDocument::Artifact(_))));

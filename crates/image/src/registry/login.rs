@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 
+use super::address::same_origin;
 use super::failure::{ERROR, RequestError, Said, when};
 use super::session;
 use super::settings::Credential;
@@ -34,9 +35,11 @@ impl Client {
         let peer = self.peer(host).await.map_err(failed)?;
         let root = Call::get(peer.base.join("v2/").expect("this is a path"));
         let open = self.transport.exchange(&peer, &root, None).await.map_err(failed)?;
+        // A page that everybody is sent to, to log in perhaps, is none of the registry's.
+        let is_own = |answer: &Answer| same_origin(&answer.url, &peer.base);
         match open.status() {
-            StatusCode::OK => return Ok(Checked::NotAsked),
-            StatusCode::NOT_FOUND => return Err(CheckError::NotARegistry(host.clone())),
+            StatusCode::OK if is_own(&open) => return Ok(Checked::NotAsked),
+            StatusCode::OK | StatusCode::NOT_FOUND => return Err(CheckError::NotARegistry(host.clone())),
             // What it demands comes again with the next answer.
             _ => drop(open),
         }
@@ -44,10 +47,11 @@ impl Client {
         // A password that was right a while ago is not what is asked for.
         self.tokens.forget(&purpose);
         let answer = session::exchange(self, &peer, &purpose, &root).await.map_err(failed)?;
-        if answer.status() == StatusCode::OK {
-            return Ok(Checked::Accepted);
+        match answer.status() {
+            StatusCode::OK if is_own(&answer) => Ok(Checked::Accepted),
+            StatusCode::OK => Err(CheckError::NotARegistry(host.clone())),
+            _ => Err(failed(refusal(host, credential, answer).await)),
         }
-        Err(failed(refusal(host, credential, answer).await))
     }
 }
 

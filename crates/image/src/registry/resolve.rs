@@ -144,6 +144,7 @@ impl Client {
             };
             index = index.or(Some(digest));
             let chosen = looking.choose(&entries)?;
+            chosen.within(limits::DOCUMENT).map_err(|source| looking.invalid(source))?;
             if wish == Wish::Digest && Kind::of(&chosen.media_type) == Some(Kind::Manifest) {
                 let (size, media_type) = (Bytes(chosen.size), chosen.media_type.clone());
                 let resolved = Resolved { manifest: chosen.digest, size, media_type, index };
@@ -265,13 +266,14 @@ fn media_type(answer: &Answer) -> Option<String> {
     Some(written.split(';').next().unwrap_or(written).trim().to_owned())
 }
 
-/// Digest, size and type, if the headers have them all and they are of use.
+/// Digest, size and type, if the headers have them all and they are of use. Not everybody knows the length of what is not
+/// sent.
 fn announcement(answer: &Answer) -> Option<(Digest, Bytes, String, Kind)> {
     let digest = answer.header(CONTENT_DIGEST)?.parse().ok()?;
     let size = Bytes(answer.header(CONTENT_LENGTH)?.parse().ok()?);
     let media_type = media_type(answer)?;
     let kind = Kind::of(&media_type)?;
-    (size <= limits::DOCUMENT).then_some((digest, size, media_type, kind))
+    (size > Bytes(0) && size <= limits::DOCUMENT).then_some((digest, size, media_type, kind))
 }
 
 /// The entry that suits the machine best, the first of several such; or which platforms there are instead.

@@ -245,17 +245,18 @@ fn read(text: &[u8]) -> Result<(String, Duration), &'static str> {
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
-        expires_in: Option<u64>,
+        /// Some have fractions, and some have passed already.
+        expires_in: Option<f64>,
     }
     let Answer { token, access_token, expires_in } =
         serde_json::from_slice(text).map_err(|_| "its answer is not the JSON that it should be")?;
-    let token =
-        token.or(access_token).filter(|token| !token.is_empty()).ok_or("there is none in its answer")?;
+    let mut tokens = [token, access_token].into_iter().flatten();
+    let token = tokens.find(|token| !token.is_empty()).ok_or("there is none in its answer")?;
     if token.len() > TOKEN || !token.bytes().all(|c| c.is_ascii_graphic()) {
         return Err("it cannot stand in a header");
     }
     // Docker's own service once said less than it meant, so that less than a minute is taken for one.
-    let life = expires_in.unwrap_or(LIFE).clamp(LIFE, LONGEST_LIFE);
+    let life = expires_in.map_or(LIFE, |seconds| seconds as u64).clamp(LIFE, LONGEST_LIFE);
     // Some of it goes by on the way.
     Ok((token, Duration::from_secs(life) * 9 / 10))
 }
@@ -306,6 +307,9 @@ mod tests {
         assert_eq!(seconds(r#"{"token":"a"}"#), Ok(("a".to_owned(), 54)));
         assert_eq!(seconds(r#"{"access_token":"b","expires_in":300}"#), Ok(("b".to_owned(), 270)));
         assert_eq!(seconds(r#"{"token":"a","expires_in":1}"#), Ok(("a".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"","access_token":"b"}"#), Ok(("b".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"a","expires_in":-5}"#), Ok(("a".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"a","expires_in":300.5}"#), Ok(("a".to_owned(), 270)));
         let longest = format!(r#"{{"token":"a","expires_in":{}}}"#, u64::MAX);
         assert_eq!(seconds(&longest), Ok(("a".to_owned(), LONGEST_LIFE * 9 / 10)));
         for bad in ["", "{}", r#"{"token":""}"#, r#"{"token":"a b"}"#, r#"{"token":"a\nX: y"}"#, "[]"] {

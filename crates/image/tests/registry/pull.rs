@@ -304,6 +304,18 @@ async fn an_index_leads_to_the_manifest_for_this_machine() {
 }
 
 #[tokio::test]
+async fn an_index_names_no_manifest_that_is_larger_than_manifests_are() {
+    let ours = image();
+    let index = String::from_utf8(index(&[(ARCHITECTURE, &ours)])).unwrap();
+    let size = format!("\"size\":{}", ours.manifest.len());
+    let huge = index.replacen(&size, &format!("\"size\":{}", u64::MAX), 1);
+    assert_ne!(huge, index);
+    let registry = multi(ours, huge.into_bytes()).await;
+    let error = client(&[]).resolve(&registry.image("app"), &Credentials::anonymous()).await.unwrap_err();
+    assert!(chain(&error).contains("more than the 4 MiB that it may have"), "{}", chain(&error));
+}
+
+#[tokio::test]
 async fn an_index_without_this_platform_says_which_there_are() {
     let (ours, theirs) = (image(), image());
     let registry = multi(ours, index(&[("s390x", &theirs), ("riscv64", &theirs)])).await;
@@ -325,9 +337,18 @@ async fn a_name_is_resolved_without_reading_more_than_is_needed() {
         _ => document(MANIFEST, text),
     })
     .await;
-    let resolved = client.resolve(&deaf.image("app"), &Credentials::anonymous()).await.unwrap();
-    assert_eq!(resolved.manifest, expected);
-    assert_eq!(deaf.log(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    // The length of what it sends with HEAD, and not of what it would send with GET.
+    let literal = manifest(|asked, text| match asked.method.as_str() {
+        "HEAD" => Reply::ok("").with("Content-Type", MANIFEST).with("Docker-Content-Digest", &digest(text)),
+        _ => document(MANIFEST, text),
+    })
+    .await;
+    for registry in [deaf, literal] {
+        let resolved = client.resolve(&registry.image("app"), &Credentials::anonymous()).await.unwrap();
+        assert_eq!(resolved.manifest, expected);
+        assert!(resolved.size > Bytes(0));
+        assert_eq!(registry.log(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    }
 }
 
 #[tokio::test]
