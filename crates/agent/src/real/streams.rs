@@ -148,10 +148,13 @@ impl Server {
                         }
                     }
                     Some(chunk::Kind::End(_)) => return,
-                    Some(chunk::Kind::Line(_)
+                    Some(
+                        chunk::Kind::Line(_)
                         | chunk::Kind::Import(_)
                         | chunk::Kind::Failure(_)
-                        | chunk::Kind::Piece(_)) | None => {
+                        | chunk::Kind::Piece(_),
+                    )
+                    | None => {
                         return;
                     }
                 }
