@@ -34,7 +34,8 @@
 //! - `terminal`: pseudo-terminals; `signal`: signals by their numbers;
 //! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
-//! - [`binary`]: why a container cannot overwrite gantry.
+//! - [`binary`]: why a container cannot overwrite gantry;
+//! - [`removal`]: taking away what containers have written, whatever they made of it.
 //!
 //! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,
 //! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
@@ -62,6 +63,7 @@ mod payload;
 mod protocol;
 mod quota;
 mod record;
+pub mod removal;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;
