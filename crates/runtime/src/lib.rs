@@ -27,7 +27,7 @@
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `stage`, with `stage/source.rs`, and `device`: what of the node's it sees, and in which order nobody can interfere;
-//! - `confine`, [`capability`], [`seccomp`] and `apparmor`: what it may ask of the kernel;
+//! - `confine`, [`capability`], [`seccomp`], `apparmor` and `masked`: what it may ask of the kernel;
 //! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
 //!   and removing;
 //! - `init`: the process that reaps, where a container's own first one does not;
@@ -56,6 +56,7 @@ pub mod handle;
 mod init;
 pub mod launch;
 pub mod logs;
+mod masked;
 mod mount_attr;
 mod oci;
 mod passing;
