@@ -141,8 +141,20 @@ fn device_rules(launch: &Launch, devices: &[Device]) -> Vec<Value> {
             "access": device.access.to_string(),
         })
     }));
-    rules.extend(launch.options.device_rules.iter().map(|rule| {
-        let model::DeviceRule { kind: of, major, minor, access } = rule.0;
+    rules.extend(launch.options.device_rules.iter().flat_map(|rule| device_rule(rule.0)));
+    rules
+}
+
+/// One that is for devices of all kinds is two, unless it allows everything: of such a one the kernel, and libcontainer where it
+/// is a program, take neither the numbers nor what may be done for said.
+fn device_rule(rule: model::DeviceRule) -> Vec<Value> {
+    let model::DeviceRule { kind: of, major, minor, access } = rule;
+    let is_everything = major.is_none() && minor.is_none() && access == model::Access::ALL;
+    let kinds = match of {
+        DeviceKind::Any if !is_everything => vec![DeviceKind::Block, DeviceKind::Character],
+        DeviceKind::Any | DeviceKind::Block | DeviceKind::Character => vec![of],
+    };
+    let written = |of| {
         let mut written = json!({ "allow": true, "type": kind(of), "access": access.to_string() });
         for (name, number) in [("major", major), ("minor", minor)] {
             if let Some(number) = number {
@@ -150,8 +162,8 @@ fn device_rules(launch: &Launch, devices: &[Device]) -> Vec<Value> {
             }
         }
         written
-    }));
-    rules
+    };
+    kinds.into_iter().map(written).collect()
 }
 
 fn device(device: &Device) -> Value {
@@ -522,15 +534,24 @@ mod tests {
         };
         let mut launch = sample();
         launch.options.device_rules =
-            ["b 8:* r", "a *:* m"].map(|rule| DeviceRule(rule.parse().unwrap())).to_vec();
+            ["b 8:* r", "a *:* m", "a 1:5 rwm"].map(|rule| DeviceRule(rule.parse().unwrap())).to_vec();
         check(
             &Value::Array(device_rules(&launch, std::slice::from_ref(&fuse))),
             expect![[r#"
                 {access: "rwm", allow: false}
                 {access: "rw", allow: true, major: 10, minor: 229, type: "c"}
                 {access: "r", allow: true, major: 8, type: "b"}
-                {access: "m", allow: true, type: "a"}
+                {access: "m", allow: true, type: "b"}
+                {access: "m", allow: true, type: "c"}
+                {access: "rwm", allow: true, major: 1, minor: 5, type: "b"}
+                {access: "rwm", allow: true, major: 1, minor: 5, type: "c"}
             "#]],
+        );
+        check(
+            &Value::Array(device_rule("a *:* rwm".parse().unwrap())),
+            expect![[r#"
+            {access: "rwm", allow: true, type: "a"}
+        "#]],
         );
         check(
             &Value::Array(vec![device(&fuse)]),

@@ -122,6 +122,7 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     let streams = offered.taken(launch, &identity).map_err(StartError::Terminal)?;
     // It waits for `start`, so it has done nothing yet that a limit should have stopped.
     warnings.extend(cgroup::limit(hierarchies, &launch.cgroup, &launch.limits, &launch.options.tuning));
+    warnings.extend(ulimit::restore_locked_memory(init.as_raw()));
     warnings.extend(ulimit::set_oom_score(init.as_raw(), launch.options.oom_score_adj));
     container.start().map_err(|error| StartError::Start(Box::new(error)))?;
     let started = Started { pid: init.as_raw(), at_ms: record::now().0, warnings, paused: false };
