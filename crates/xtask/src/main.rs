@@ -2,7 +2,7 @@
 //!
 //! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
 //!
-//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`simulate`], [`mod@vm`],
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`compare`], [`simulate`], [`mod@vm`],
 //!   [`images`]: one module a command;
 //! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what
 //!   runs on it;
@@ -17,6 +17,7 @@ mod chance;
 mod checks;
 mod cluster;
 mod command;
+mod compare;
 mod demo;
 mod docker;
 mod http;
@@ -70,6 +71,11 @@ enum Task {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Compare what containers are given with what others give them
+    Compare {
+        #[command(subcommand)]
+        with: Compare,
+    },
     /// Run simulated clusters
     Simulate(simulate::Options),
     /// Run containers and a cluster in a virtual machine whose cgroups are v2 alone
@@ -100,6 +106,19 @@ Examples:
     Node(bench::node::Options),
 }
 
+#[derive(Debug, Subcommand)]
+enum Compare {
+    /// With Docker, which is installed for it: capabilities, filters, limits, mounts, devices, namespaces, files
+    #[command(after_help = "\
+The same options are given to `docker run` and in a Compose file, and the same program looks around in both containers. A
+difference that nothing explains is an error.
+
+Examples:
+  cargo xtask compare docker
+  cargo xtask compare docker --only privileged --only sysctls --all")]
+    Docker(compare::Options),
+}
+
 fn main() -> ExitCode {
     let Xtask { task } = Xtask::parse();
     match run(task) {
@@ -123,6 +142,7 @@ fn run(task: Task) -> Result<()> {
         Task::Soak(options) => soak::run(&options),
         Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
         Task::Bench { what: Bench::Node(options) } => bench::node::run(&options),
+        Task::Compare { with: Compare::Docker(options) } => compare::run(&options),
         Task::Simulate(options) => simulate::run(&options),
         Task::Vm => vm::run(),
         Task::Images { names, fresh } => images::run(&names, fresh),
