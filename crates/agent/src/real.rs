@@ -59,7 +59,7 @@ pub struct RealHost {
 }
 
 impl RealHost {
-    pub fn new(layout: Layout, images: image::Store, shim: ShimBinary, connector: Connector) -> Self {
+    pub fn new(layout: Layout, images: image::Store, shim: Arc<ShimBinary>, connector: Connector) -> Self {
         let disk = Disk::new(layout.data.clone());
         let fetcher = Fetcher::new(images.clone(), connector);
         Self {

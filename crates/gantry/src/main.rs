@@ -1,4 +1,5 @@
-//! Picks what this run of the one binary is: a container's shim, a dev node's holder, the daemon, or a user's command.
+//! Picks what this run of the one binary is: a container's shim, a process that unpacks a layer, a dev node's holder, the
+//! daemon, or a user's command.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,12 +32,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // A shim and a holder are single-threaded from their first instruction: nothing may come before this.
+    // These are single-threaded from their first instruction: nothing may come before.
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
         Some((first, rest)) if first == runtime::binary::SHIM_ARGUMENT => {
             return match rest {
                 [dir] => runtime::shim::main(Path::new(dir)),
+                _ => ExitCode::from(2),
+            };
+        }
+        Some((first, rest)) if first == image::UNPACK_ARGUMENT => {
+            return match rest {
+                [dir] => image::unpack_main(Path::new(dir)),
                 _ => ExitCode::from(2),
             };
         }

@@ -10,6 +10,8 @@
 mod cluster;
 #[path = "host/logs.rs"]
 mod logs;
+#[path = "host/unpack.rs"]
+mod unpack;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -184,12 +184,19 @@ impl Ingest {
 
     /// Checks the digest and puts the blob into the store, to last. Returns its size.
     pub fn finish(self) -> Result<Bytes, IngestError> {
+        let paths = self.paths.clone();
+        let sealed = self.seal()?;
+        publish(&paths, [&sealed])?;
+        Ok(sealed.size)
+    }
+
+    /// Checks the digest; the blob is on disk then, and not yet in the store.
+    pub(crate) fn seal(self) -> Result<Sealed, IngestError> {
         let sealed = self.staged.seal()?;
         if sealed.digest != self.expected {
             return Err(IngestError::WrongDigest { expected: self.expected, found: sealed.digest });
         }
-        publish(&self.paths, [&sealed])?;
-        Ok(sealed.size)
+        Ok(sealed)
     }
 }
 

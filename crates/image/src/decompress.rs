@@ -10,6 +10,10 @@ use model::Bytes;
 /// Real layers compress two- to tenfold, very sparse ones perhaps a hundredfold; a bomb a thousandfold.
 const RATIO: u64 = 200;
 
+/// How much of what it gave a zstd stream may refer back to, as a power of two: 128 MiB, what `zstd --long` takes and the
+/// most that the `zstd` program itself gives memory for unasked. What says that it needs more is refused.
+const WINDOW: u32 = 27;
+
 /// Below this much output the ratio is nobody's concern: small files of zeroes are common.
 const RATIO_FLOOR: u64 = 64 << 20;
 
@@ -53,7 +57,11 @@ impl<'a> Decompressed<'a> {
         let content: Box<dyn Read + 'a> = match codec {
             Codec::Plain => Box::new(counted),
             Codec::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(128 << 10, counted))),
-            Codec::Zstd => Box::new(zstd::stream::read::Decoder::new(counted)?),
+            Codec::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(counted)?;
+                decoder.window_log_max(WINDOW)?;
+                Box::new(decoder)
+            }
         };
         Ok(Self { content, codec, taken, given: 0, limit })
     }
@@ -129,6 +137,35 @@ mod tests {
         let bomb = |error: io::Error| error.get_ref().and_then(|e| e.downcast_ref::<Bomb>()).cloned();
         assert_eq!(bomb(read(&zeroes, 1 << 30).unwrap_err()), Some(Bomb::Ratio));
         assert_eq!(bomb(read(&zeroes, 1 << 20).unwrap_err()), Some(Bomb::Size(Bytes(1 << 20))));
+    }
+
+    #[test]
+    fn a_bomb_of_ten_thousandfold_ends_the_reading_too() {
+        let zeroes = zstd::stream::encode_all(io::repeat(0).take(80 << 20), 3).unwrap();
+        assert!(zeroes.len() * 10_000 < 80 << 20, "{}", zeroes.len());
+        let error = read(&zeroes, 1 << 30).unwrap_err();
+        assert_eq!(error.get_ref().and_then(|e| e.downcast_ref::<Bomb>()), Some(&Bomb::Ratio));
+    }
+
+    #[test]
+    fn a_window_that_takes_more_memory_than_there_may_be_is_refused() {
+        // RFC 8878, 3.1.1.1: a window of 2 GiB, then a frame that is one segment of 1 EiB; each with an empty block.
+        let mut window = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3];
+        let mut segment = vec![0x28, 0xb5, 0x2f, 0xfd, 0b1110_0000];
+        segment.extend_from_slice(&(1_u64 << 60).to_le_bytes());
+        for frame in [&mut window, &mut segment] {
+            frame.extend_from_slice(&[1, 0, 0]);
+            let error = read(frame, 1 << 30).unwrap_err().to_string();
+            assert!(error.contains("too much memory"), "{error}");
+        }
+    }
+
+    #[test]
+    fn gzip_of_several_members_is_one_content() {
+        let members = [gzip(b"one, "), gzip(b""), gzip(b"two")].concat();
+        assert_eq!(read(&members, 100).unwrap(), b"one, two");
+        let followed = [gzip(b"one"), b"no member".to_vec()].concat();
+        read(&followed, 100).unwrap_err();
     }
 
     #[test]

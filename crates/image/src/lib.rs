@@ -1,8 +1,10 @@
 //! The images that this node holds: a content store, the import of archives into it, and layers unpacked for mounting.
 //!
 //! Start at [`Store`]: [`Store::import`] takes an archive in, [`Store::ingest`] and [`Store::complete`] take a copy
-//! from another node, [`Store::unpack`] makes what a container mounts. `DESIGN.md` beside this crate has the layout on
-//! disk, what survives a crash, and why hostile archives are harmless.
+//! from another node, [`Store::unpack`] makes what a container mounts; [`Store::ingest_layer`] does so with one layer
+//! while it comes. Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else
+//! ([`unpack_main`]). `DESIGN.md` beside this crate has the layout on disk, what survives a crash, and why hostile
+//! archives are harmless.
 //!
 //! This crate is synchronous: callers give it a thread that may block. It knows no registry, no name (names belong to
 //! the cluster; it only reports those that an archive suggests), and not which images are in use.
@@ -18,16 +20,19 @@ mod path;
 mod record;
 mod store;
 mod tape;
+mod unpacker;
 
 pub use blob::{DiskError, Ingest, IngestError};
 pub use config::{Config, InvalidConfig};
 pub use decompress::Bomb;
 pub use document::InvalidDocument;
 pub use import::{ArchiveKind, ImportError, Imported, Progress, Stage};
-pub use layer::LayerError;
+pub use layer::{Fault, LayerError};
 pub use limits::OverLimit;
 pub use path::InvalidPath;
 pub use store::{
-    BlobRef, CompleteError, OpenError, ReadError, RemoveError, Store, Stored, UnpackError, Unpacked,
+    BlobRef, CompleteError, IngestLayer, IngestLayerError, OpenError, ReadError, RemoveError, Store, Stored,
+    UnpackError, Unpacked,
 };
 pub use tape::TapeError;
+pub use unpacker::{UNPACK_ARGUMENT, Unpacker, UnpackerError, unpack_main};

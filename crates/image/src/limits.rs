@@ -20,35 +20,47 @@ pub(crate) const LAYERS: usize = 127;
 /// Paths whose times are set when everything else is in place are kept in memory until then.
 const DIRECTORY_NAMES: usize = 64 << 20;
 
+/// Paths of directories that hide what is below them: kept, and sent from one process to another. An image has some
+/// dozens; one in which every directory of a large tree was replaced has a megabyte of them.
+pub(crate) const OPAQUE_NAMES: usize = 4 << 20;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OverLimit {
-    #[error("it has more than {most} entries", most = ENTRIES)]
-    Entries,
+    #[error("it has more than {0} entries")]
+    Entries(u64),
     #[error("its files have more than {0} together")]
     Size(Bytes),
     #[error("the names of its directories take more than {most}", most = Bytes(DIRECTORY_NAMES as u64))]
     DirectoryNames,
+    #[error("the names of its opaque directories take more than {most}", most = Bytes(OPAQUE_NAMES as u64))]
+    OpaqueNames,
 }
 
 /// What one archive or layer has used so far.
 #[derive(Debug)]
 pub(crate) struct Usage {
     limit: Bytes,
+    most_entries: u64,
     entries: u64,
     bytes: u64,
     directory_names: usize,
 }
 
 impl Usage {
+    /// Nothing yet, of so many bytes in as many entries as a layer may have.
     pub(crate) fn of_at_most(limit: Bytes) -> Self {
-        Self { limit, entries: 0, bytes: 0, directory_names: 0 }
+        Self::of_at_most_entries(limit, ENTRIES)
+    }
+
+    pub(crate) fn of_at_most_entries(limit: Bytes, most_entries: u64) -> Self {
+        Self { limit, most_entries, entries: 0, bytes: 0, directory_names: 0 }
     }
 
     /// Counts one entry whose file has this apparent size: a hole costs the disk nothing, but whoever copies it all.
     pub(crate) fn entry(&mut self, size: u64) -> Result<(), OverLimit> {
         self.entries += 1;
-        if self.entries > ENTRIES {
-            return Err(OverLimit::Entries);
+        if self.entries > self.most_entries {
+            return Err(OverLimit::Entries(self.most_entries));
         }
         self.bytes = self.bytes.saturating_add(size);
         self.within(self.limit)
@@ -65,5 +77,10 @@ impl Usage {
 
     pub(crate) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// Of files, with their holes.
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes(self.bytes)
     }
 }

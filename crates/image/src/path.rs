@@ -1,7 +1,7 @@
 //! Paths as archives write them, reduced to what may be created beneath a root.
 
 /// Linux's `PATH_MAX`; what is longer could not be named by the container either.
-const LENGTH: usize = 4096;
+pub(crate) const LENGTH: usize = 4096;
 
 /// Deeper trees cost a file descriptor a level to remove; the deepest real ones (nested node_modules) have some 60.
 pub(crate) const DEPTH: usize = 200;

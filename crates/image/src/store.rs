@@ -1,5 +1,6 @@
 //! The content store: blobs by digest, records of complete images, unpacked layers.
 
+mod ingest;
 mod open;
 mod paths;
 mod unpack;
@@ -18,7 +19,9 @@ use crate::document::{InvalidDocument, Manifest};
 use crate::import::{self, ImportError, Imported, Progress};
 use crate::limits;
 use crate::record::{Blob, Layer, Record, used};
+use crate::unpacker::Unpacker;
 
+pub use ingest::{IngestLayer, IngestLayerError};
 pub use open::OpenError;
 pub(crate) use paths::Paths;
 pub use unpack::{UnpackError, Unpacked};
@@ -27,6 +30,7 @@ pub use unpack::{UnpackError, Unpacked};
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
+    unpacker: Option<Arc<Unpacker>>,
 }
 
 #[derive(Debug)]
@@ -114,7 +118,14 @@ impl Store {
             turns: Mutex::default(),
             turn_over: Condvar::new(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), unpacker: None })
+    }
+
+    /// The same store, whose layers are unpacked by processes that can do nothing else. Without an unpacker it is done in
+    /// the process that asks, with all its rights.
+    #[must_use]
+    pub fn with_unpacker(self, unpacker: Unpacker) -> Self {
+        Self { unpacker: Some(Arc::new(unpacker)), ..self }
     }
 
     /// Takes in the one image of an archive: what `docker save` writes, an OCI layout as a tar, or the tar of a root file

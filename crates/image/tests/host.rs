@@ -4,14 +4,18 @@
 
 #[expect(dead_code, reason = "tests/import.rs uses the rest")]
 mod archive;
+#[path = "host/arrival.rs"]
+mod arrival;
+#[path = "host/hostile.rs"]
+mod hostile;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use archive::{Tar, chain, content_of, docker_save};
-use image::{Store, UnpackError, Unpacked};
-use model::Digest;
+use archive::{Tar, chain, content_of, digest, docker_save};
+use image::{IngestLayerError, Store, UnpackError, Unpacked};
+use model::{Bytes, Digest};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tar::EntryType;
 use tempfile::TempDir;
@@ -50,6 +54,17 @@ impl Host {
         let error = self.unpack(&[layer.bytes()]).unwrap_err();
         assert!(chain(&error).contains(says), "{}", chain(&error));
         assert_eq!(self.layers(), before);
+    }
+
+    /// A layer from elsewhere, that nothing has looked at before. Where its tree is.
+    fn arrive(&self, blob: &[u8], diff_id: &str) -> Result<PathBuf, IngestLayerError> {
+        let (name, diff_id): (Digest, Digest) = (digest(blob).parse().unwrap(), diff_id.parse().unwrap());
+        let mut ingest = self.store.ingest_layer(&name, Bytes(blob.len() as u64), diff_id)?;
+        for piece in blob.chunks(1000) {
+            ingest.write(piece)?;
+        }
+        assert_eq!(ingest.finish()?, Bytes(blob.len() as u64));
+        Ok(self.root.path().join(format!("layers/{}/fs", diff_id.hex())))
     }
 
     /// What there is of layers, finished or not.

@@ -137,16 +137,12 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     tracing::info!(name = config.name, %node, cluster = %identified.cluster, version = VERSION, "starting");
     let (credentials, current) = watch::channel(Arc::new(identified.credentials));
     let connector = Connector::new(current.clone());
-    let images = image_store::Store::open(&data.join("images"))?;
+    let program = Arc::new(ShimBinary::seal()?);
+    let images = image_store::Store::open(&data.join("images"))?.with_unpacker(unpacker(&program)?);
     let (opens, opened) = tokio::sync::mpsc::unbounded_channel();
     let (mut agent, heart) = Agent::new(
         agent_config(&config, node, &told),
-        Arc::new(RealHost::new(
-            layout(data, &config),
-            images.clone(),
-            ShimBinary::seal()?,
-            connector.clone(),
-        )),
+        Arc::new(RealHost::new(layout(data, &config), images.clone(), program, connector.clone())),
         Arc::new(uplink::grpc::Grpc::new(connector.clone())),
         Clock::new(wall_clock),
         opens,
@@ -208,6 +204,13 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     drop(credentials);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Layers are unpacked by this very program, as a process that can do nothing else.
+fn unpacker(program: &Arc<ShimBinary>) -> Result<image_store::Unpacker, DaemonError> {
+    let program = program.clone();
+    let run = move || program.run_as("gantry-unpack", image_store::UNPACK_ARGUMENT);
+    image_store::Unpacker::new(run).map_err(DaemonError::Threads)
 }
 
 async fn told_to_stop() {

@@ -1,4 +1,4 @@
-//! The program that shims are exec'd from: this one, and out of reach of containers.
+//! The program that shims, and other processes of ours, are exec'd from: this one, and out of reach of containers.
 //!
 //! A container can get at the program of the process that made it, through `/proc/self/exe`, and write to it
 //! (CVE-2019-5736). So shims are exec'd from a file that cannot be written:
@@ -62,10 +62,18 @@ impl ShimBinary {
         self.sealed.is_some()
     }
 
-    /// The command that becomes the shim of `dir`, with nothing of the caller's environment.
+    /// The command that becomes the shim of `dir`.
     pub(crate) fn command(&self, dir: &Path) -> Command {
+        let mut command = self.run_as("gantry-shim", SHIM_ARGUMENT);
+        command.arg(dir);
+        command
+    }
+
+    /// The same program as another kind of process, which its first argument tells it to be. `name` is what it is called
+    /// among processes. It gets nothing of the caller's environment.
+    pub fn run_as(&self, name: &str, kind: &str) -> Command {
         let mut command = Command::new(&self.path);
-        command.arg0("gantry-shim").arg(SHIM_ARGUMENT).arg(dir).env_clear().current_dir("/");
+        command.arg0(name).arg(kind).env_clear().current_dir("/");
         command
     }
 }

@@ -73,10 +73,10 @@ impl Containers {
         run: PathBuf,
         cgroup: String,
         images: image::Store,
-        shim: ShimBinary,
+        shim: Arc<ShimBinary>,
     ) -> Self {
         let starts = Semaphore::new(STARTS);
-        Self { disk, run, cgroup, images, shim: Arc::new(shim), starts, supplies: OnceCell::new() }
+        Self { disk, run, cgroup, images, shim, starts, supplies: OnceCell::new() }
     }
 
     async fn supplies(&self) -> Result<&Supplies, Failure> {

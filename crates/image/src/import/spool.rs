@@ -158,7 +158,7 @@ pub(super) fn blob_name(digest: &Digest) -> String {
 fn index(spooling: &mut Spooling<'_>) -> Result<(Usage, Members), ImportError> {
     let mut tape = Tape::new(BufReader::with_capacity(256 << 10, spooling));
     let mut members = Members::default();
-    let usage = walk(&mut tape, limits::ARCHIVE, |entry, path, _| {
+    let usage = walk(&mut tape, Usage::of_at_most(limits::ARCHIVE), |entry, path, _| {
         members.add(entry, path);
         Ok::<(), LayerError>(())
     });

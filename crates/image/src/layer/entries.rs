@@ -1,14 +1,13 @@
 //! Each kind of entry, as it comes to be in the tree.
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::FileType;
 
 use super::LayerError;
-use super::tree::{Spot, There, Tree, make_opaque, times};
-use crate::path::Clean;
+use super::tree::{Directory, Spot, There, Tree, times};
+use crate::path::{Clean, shown};
 use crate::tape::{Entry, Kind, Segment, Tape};
 
 /// What marks a whiteout in a layer's tar (OCI image specification, "Whiteouts").
@@ -28,17 +27,17 @@ pub(super) fn place<R: Read>(
 ) -> Result<(), LayerError> {
     let Some((parent, name)) = path.split() else {
         tree.defer_time(b"", entry.modified);
-        let made = tree.root().and_then(|root| tree.dress(&root, entry));
+        let made = tree.root().and_then(|root| tree.dress(&root.fd, entry));
         return made.map_err(|error| LayerError::place(entry, "make", error));
     };
     let parent = tree.directory(parent, true);
     let parent = parent.map_err(|error| LayerError::place(entry, "open the directory of", error))?;
     let spot = Spot { directory: &parent, name };
     if name.starts_with(WHITEOUT) {
-        return whiteout(entry, spot);
+        return whiteout(tree, entry, spot);
     }
     let made = match &entry.kind {
-        Kind::Directory => directory(tree, entry, path, spot),
+        Kind::Directory => return directory(tree, entry, path, spot),
         Kind::File { size, segments } => file(tree, entry, spot, (*size, segments), tape),
         Kind::Symlink { target } => symlink(tree, entry, spot, target),
         Kind::HardLink { target } => return hard_link(tree, entry, spot, target),
@@ -54,20 +53,30 @@ pub(super) fn place<R: Read>(
     made.map_err(|error| LayerError::place(entry, "make", error))
 }
 
-fn directory(tree: &mut Tree, entry: &Entry, path: &Clean, spot: Spot<'_>) -> io::Result<()> {
-    let before = spot.there()?;
+fn directory(tree: &mut Tree, entry: &Entry, path: &Clean, spot: Spot<'_>) -> Result<(), LayerError> {
+    let failed = |error: io::Error| LayerError::place(entry, "make", error);
+    let before = spot.there().map_err(failed)?;
+    let made = open_or_make(spot, before).map_err(failed)?;
+    tree.dress(&made.fd, entry).map_err(failed)?;
+    if before == There::Whiteout {
+        // The layer hides the directory below and then has one of its own: without the mark they would be merged.
+        hide_below(tree, entry, &made)?;
+    }
+    tree.defer_time(path.as_bytes(), entry.modified);
+    Ok(())
+}
+
+fn open_or_make(spot: Spot<'_>, before: There) -> io::Result<Directory> {
     if before != There::Directory {
         spot.make_way(before)?;
         spot.make_directory()?;
     }
-    let made = spot.open_directory()?;
-    tree.dress(&made, entry)?;
-    if before == There::Whiteout {
-        // The layer hides the directory below and then has one of its own: without the mark they would be merged.
-        make_opaque(&made)?;
-    }
-    tree.defer_time(path.as_bytes(), entry.modified);
-    Ok(())
+    spot.open_directory()
+}
+
+fn hide_below(tree: &mut Tree, entry: &Entry, directory: &Directory) -> Result<(), LayerError> {
+    let over = |source| LayerError::Limit { entry: shown(&entry.path), source };
+    tree.hide_below(directory).map_err(over)
 }
 
 fn file<R: Read>(
@@ -121,7 +130,7 @@ fn hard_link(tree: &Tree, entry: &Entry, spot: Spot<'_>, target: &[u8]) -> Resul
     let Some((directory, name)) = target.split() else {
         return Err(LayerError::refused(entry, "a directory cannot have two names"));
     };
-    let directory: OwnedFd = match tree.directory(directory, false) {
+    let directory = match tree.directory(directory, false) {
         Ok(directory) => directory,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(absent()),
         Err(error) => return Err(LayerError::place(entry, "find the target of", error)),
@@ -146,10 +155,10 @@ fn link(target: Spot<'_>, spot: Spot<'_>) -> io::Result<()> {
 }
 
 /// A whiteout hides what is below this layer and nothing that is in it, in whatever order they come.
-fn whiteout(entry: &Entry, spot: Spot<'_>) -> Result<(), LayerError> {
+fn whiteout(tree: &mut Tree, entry: &Entry, spot: Spot<'_>) -> Result<(), LayerError> {
     let failed = |error: io::Error| LayerError::place(entry, "apply", error);
     if spot.name == OPAQUE_WHITEOUT {
-        return make_opaque(spot.directory).map_err(failed);
+        return hide_below(tree, entry, spot.directory);
     }
     if spot.name.starts_with(AUFS) {
         return Ok(());
@@ -159,10 +168,9 @@ fn whiteout(entry: &Entry, spot: Spot<'_>) -> Result<(), LayerError> {
         return Err(LayerError::refused(entry, "a whiteout has to name what it hides"));
     }
     let hidden = Spot { directory: spot.directory, name };
-    let applied = match hidden.there().map_err(failed)? {
-        There::Nothing => hidden.make_node(FileType::CharacterDevice, 0),
-        There::Directory => hidden.open_directory().and_then(|directory| make_opaque(&directory)),
+    match hidden.there().map_err(failed)? {
+        There::Nothing => hidden.make_node(FileType::CharacterDevice, 0).map_err(failed),
+        There::Directory => hide_below(tree, entry, &hidden.open_directory().map_err(failed)?),
         There::Whiteout | There::Other => Ok(()),
-    };
-    applied.map_err(failed)
+    }
 }

@@ -93,7 +93,7 @@ fn entries(directory: &Path) -> Result<Vec<DirEntry>, DiskError> {
 /// Removes a file or a whole tree; it may be gone already.
 pub(super) fn remove(path: &Path) -> Result<(), DiskError> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(found) if found.is_dir() => remove_tree(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -101,6 +101,19 @@ pub(super) fn remove(path: &Path) -> Result<(), DiskError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
         _ => Ok(()),
     }
+}
+
+/// A process that was unpacking dies with the daemon that asked for it; but the next daemon may be here before it has made
+/// its last file, which then is in a directory that was taken for empty.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    const AGAIN: usize = 10;
+    for _ in 0..AGAIN {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            removed => return removed,
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 fn digest(hex: &str) -> Option<Digest> {

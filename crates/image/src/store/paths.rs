@@ -9,6 +9,9 @@ use model::Digest;
 /// What an unfinished or doomed layer's directory is called until it has its name, or is gone.
 pub(super) const UNFINISHED: &str = ".tmp-";
 
+/// A layer's files, in its directory.
+pub(super) const TREE: &str = "fs";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     root: PathBuf,
@@ -51,6 +54,11 @@ impl Paths {
 
     pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.layers().join(diff_id.hex())
+    }
+
+    /// What containers mount of a layer.
+    pub(super) fn tree(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join(TREE)
     }
 
     pub(super) fn unfinished_layer(&self) -> PathBuf {

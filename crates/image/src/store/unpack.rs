@@ -1,16 +1,20 @@
 //! An image's layers as directories: each unpacked once, whoever asks and however often.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::sync::{MutexGuard, PoisonError};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Digest;
 
-use super::{ReadError, Shared, Store, open};
+use super::paths::TREE;
+use super::{Paths, ReadError, Shared, Store, open};
 use crate::blob::{DiskError, sync_directory};
 use crate::config::{Config, ImageConfig, InvalidConfig};
-use crate::layer::{self, LayerError};
+use crate::layer::{self, LayerError, Made};
 use crate::record::Layer;
+use crate::unpacker::Unpacker;
 
 /// What a container mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,48 +45,122 @@ pub enum UnpackError {
 }
 
 impl Store {
-    /// Unpacks the layers of an image that are not unpacked yet, and says where they are. As often as wanted, from any
-    /// number of threads. Needs root.
+    /// Unpacks the layers of an image that are not unpacked yet, two at a time, and says where they are. As often as
+    /// wanted, from any number of threads. Needs root.
     pub fn unpack(&self, manifest: &Digest) -> Result<Unpacked, UnpackError> {
         let _present = self.shared.using();
         let record = self.record(manifest)?;
         let text = self.document(&record.config.digest)?;
         let config = ImageConfig::parse(&text, record.layers.len());
         let config = config.map_err(|source| UnpackError::Config { image: *manifest, source })?.config;
-        let layers = record.mounted().iter().map(|layer| self.layer(layer)).collect::<Result<_, _>>()?;
-        Ok(Unpacked { layers, config })
+        let layers = record.mounted();
+        let trees = layers.iter().map(|layer| self.shared.paths.tree(&layer.diff_id)).collect();
+        let missing = layers.into_iter().filter(|layer| !self.has_layer(&layer.diff_id));
+        self.unpack_all(missing.collect())?;
+        Ok(Unpacked { layers: trees, config })
     }
 
-    fn layer(&self, layer: &Layer) -> Result<PathBuf, UnpackError> {
-        let _turn = Turn::wait_for(&self.shared, layer.diff_id);
-        let paths = &self.shared.paths;
-        let done = paths.layer(&layer.diff_id);
-        let tree = done.join("fs");
-        // It got this name when everything in it was on disk.
-        if tree.is_dir() {
-            return Ok(tree);
-        }
-        let blob = paths.blob(&layer.blob.digest);
-        let blob = File::open(&blob).map_err(DiskError::at("open", &blob))?;
-        let unfinished = paths.unfinished_layer();
-        let into = unfinished.join("fs");
-        fs::create_dir_all(&into).map_err(DiskError::at("create", &into))?;
-        match layer::unpack(blob, layer.diff_id, &into) {
-            Ok(0) => {}
-            Ok(skipped) => {
-                tracing::info!(layer = %layer.diff_id, skipped, "left out extended attributes of a layer");
-            }
-            Err(source) => {
-                // The error in the layer is the one to hear of; the next `Store::open` removes what is left.
-                if let Err(error) = open::remove(&unfinished) {
-                    tracing::warn!(%error, "a layer that could not be unpacked stays");
+    /// Whether the layer is unpacked. It gets its name when everything in it is on disk.
+    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.shared.paths.tree(diff_id).is_dir()
+    }
+
+    fn unpack_all(&self, layers: Vec<Layer>) -> Result<(), UnpackError> {
+        let several = layers.len() > 1;
+        let left = Mutex::new(layers.into_iter());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(layer) = next() {
+                if let Err(error) = self.layer(&layer) {
+                    // The image is of no use, so the rest is not worth the work.
+                    while next().is_some() {}
+                    return Err(error);
                 }
-                return Err(UnpackError::Layer { layer: layer.blob.digest, source });
             }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            // Two: one decompresses while the other waits for the disk.
+            let other = several.then(|| scope.spawn(work));
+            let this = work();
+            let other =
+                other.map_or(Ok(()), |other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            this.and(other)
+        })
+    }
+
+    fn layer(&self, layer: &Layer) -> Result<(), UnpackError> {
+        let _turn = Turn::wait_for(&self.shared, layer.diff_id);
+        if self.has_layer(&layer.diff_id) {
+            return Ok(());
         }
-        fs::rename(&unfinished, &done).map_err(DiskError::at("rename a layer to", &done))?;
-        sync_directory(&paths.layers())?;
-        Ok(tree)
+        let blob = self.shared.paths.blob(&layer.blob.digest);
+        let blob = File::open(&blob).map_err(DiskError::at("open", &blob))?;
+        let draft = Draft::new(&self.shared.paths)?;
+        let made = make(self.unpacker.as_ref(), blob, &draft.tree());
+        let made = made.and_then(|made| draft.check(&made, layer.diff_id));
+        made.map_err(|source| UnpackError::Layer { layer: layer.blob.digest, source })?;
+        Ok(draft.keep(layer.diff_id)?)
+    }
+
+    /// Gives an unpacked layer its name, unless another one got it meanwhile: what has the same diff id is the same.
+    pub(super) fn settle(&self, draft: Draft, diff_id: Digest) -> Result<(), DiskError> {
+        let _turn = Turn::wait_for(&self.shared, diff_id);
+        if self.has_layer(&diff_id) { Ok(()) } else { draft.keep(diff_id) }
+    }
+}
+
+/// Makes the tree of a blob that is all there: in a process of its own where there is a program for that, and right here
+/// where there is none.
+pub(super) fn make(unpacker: Option<&Arc<Unpacker>>, blob: File, into: &Path) -> Result<Made, LayerError> {
+    match unpacker {
+        Some(unpacker) => unpacker.unpack(blob, into),
+        None => layer::make(blob, into),
+    }
+}
+
+/// A layer's directory while it is made. Dropped before [`Draft::keep`], it leaves nothing.
+pub(super) struct Draft {
+    path: PathBuf,
+    paths: Paths,
+}
+
+impl Draft {
+    pub(super) fn new(paths: &Paths) -> Result<Self, DiskError> {
+        let draft = Self { path: paths.unfinished_layer(), paths: paths.clone() };
+        let tree = draft.tree();
+        fs::create_dir_all(&tree).map_err(DiskError::at("create", &tree))?;
+        Ok(draft)
+    }
+
+    pub(super) fn tree(&self) -> PathBuf {
+        self.path.join(TREE)
+    }
+
+    /// Whether what was made is the layer that it should be. If so, it is complete and on disk afterwards.
+    pub(super) fn check(&self, made: &Made, expected: Digest) -> Result<(), LayerError> {
+        layer::finish(&self.tree(), made, expected)?;
+        let Made { diff_id, entries, bytes, skipped_xattrs, opaque: _ } = made;
+        tracing::debug!(layer = %diff_id, entries, %bytes, "unpacked a layer");
+        if *skipped_xattrs > 0 {
+            tracing::info!(layer = %diff_id, skipped_xattrs, "left out extended attributes of a layer");
+        }
+        Ok(())
+    }
+
+    fn keep(self, diff_id: Digest) -> Result<(), DiskError> {
+        let done = self.paths.layer(&diff_id);
+        fs::rename(&self.path, &done).map_err(DiskError::at("rename a layer to", &done))?;
+        sync_directory(&self.paths.layers())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // With its name it is gone from here already. What is left, the next `Store::open` removes.
+        if let Err(error) = open::remove(&self.path) {
+            tracing::warn!(%error, "a layer that was not unpacked stays");
+        }
     }
 }
 
@@ -109,6 +187,6 @@ impl Drop for Turn<'_> {
 }
 
 /// A set that a panicking thread leaves is whole: it changes in single steps.
-fn lock(shared: &Shared) -> MutexGuard<'_, std::collections::BTreeSet<Digest>> {
+fn lock(shared: &Shared) -> MutexGuard<'_, BTreeSet<Digest>> {
     shared.turns.lock().unwrap_or_else(PoisonError::into_inner)
 }
