@@ -94,8 +94,9 @@ impl ImageConfig {
     pub(crate) fn parse(text: &[u8], layers: usize) -> Result<Self, InvalidConfig> {
         let Read { architecture, os, config, rootfs } =
             serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
-        let (found, wanted) = (Platform { os, architecture }, Platform::here());
-        if found != wanted {
+        let (found, wanted) = (Platform { os, architecture, variant: None }, Platform::here());
+        // Variants are the index's business: an image that was named by its own digest is meant.
+        if !found.is_kin(&wanted) {
             return Err(InvalidConfig::Platform { found: found.to_string(), wanted: wanted.to_string() });
         }
         if rootfs.kind != "layers" {
@@ -121,7 +122,7 @@ impl ImageConfig {
             os: String,
         }
         let Head { architecture, os } = serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
-        Ok(Platform { os, architecture })
+        Ok(Platform { os, architecture, variant: None })
     }
 
     /// A configuration for one layer that came without: it says what the layer is and nothing about running it.
@@ -133,7 +134,7 @@ impl ImageConfig {
             config: BTreeMap<String, String>,
             rootfs: RootFs,
         }
-        let Platform { os, architecture } = Platform::here();
+        let Platform { os, architecture, variant: _ } = Platform::here();
         let rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id.to_string()] };
         let written = Written { architecture, os, config: BTreeMap::new(), rootfs };
         serde_json::to_vec(&written).expect("strings can be written as JSON")

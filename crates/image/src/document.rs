@@ -19,24 +19,45 @@ const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFESTS: [&str; 2] = [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
 
+/// What Docker wrote before 2017. Its layers have no digests that would hold for what it describes.
+const SCHEMA_1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+/// Marks buildkit's attestations, which stand beside images but are none.
+const REFERENCE: &str = "vnd.docker.reference.type";
+
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDocument {
     #[error("it is not the JSON of a manifest or index")]
     Json(#[source] serde_json::Error),
     #[error("it has schema version {0}; gantry knows version 2")]
     Version(u32),
+    #[error(
+        "it is of Docker's schema 1, which is obsolete: push the image again with a tool from after 2017"
+    )]
+    Schema1,
     #[error("it is manifest and index at once")]
     Ambiguous,
     #[error("it is neither a manifest nor an index")]
     Neither,
     #[error("its media type `{0}` is not what it is")]
     MediaType(String),
+    #[error("it came as `{0}`, which is neither a manifest nor an index")]
+    Unknown(String),
+    #[error("it came as `{sent_as}`, but is {is}")]
+    SentAs { sent_as: String, is: String },
     #[error("it is an index where a manifest is needed")]
     Index,
     #[error("its configuration has media type `{0}`: it is an artifact and no container image")]
     Artifact(String),
     #[error("it has {0} layers; an image has 1 to {most}", most = limits::LAYERS)]
     Layers(usize),
+    #[error(
+        "layer {0} is to be fetched from addresses in the manifest (a foreign layer), which gantry never does"
+    )]
+    Foreign(Digest),
     #[error("blob {digest} is said to have {size}, more than the {limit} that it may have")]
     TooLarge { digest: Digest, size: Bytes, limit: Bytes },
 }
@@ -52,13 +73,17 @@ pub(crate) struct Descriptor {
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<Platform>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    urls: Option<Vec<String>>,
 }
 
-/// In the words of Go: `linux`, `amd64`.
+/// In the words of Go: `linux`, `amd64`, and perhaps a variant such as `v7`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Platform {
     pub(crate) os: String,
     pub(crate) architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +97,30 @@ pub(crate) struct Manifest {
 pub(crate) enum Document {
     Manifest(Manifest),
     Index(Vec<Descriptor>),
+}
+
+/// What a media type announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Manifest,
+    Index,
+}
+
+impl Kind {
+    pub(crate) fn of(media_type: &str) -> Option<Self> {
+        if MANIFESTS.contains(&media_type) {
+            Some(Self::Manifest)
+        } else if INDEXES.contains(&media_type) {
+            Some(Self::Index)
+        } else {
+            None
+        }
+    }
+
+    /// All of them, as a registry is asked for them (`Accept`).
+    pub(crate) fn accepted() -> String {
+        MANIFESTS.into_iter().chain(INDEXES).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// As it stands in the file; unknown fields are passed over, as the specification demands.
@@ -96,10 +145,42 @@ struct Written<'a> {
 
 impl Document {
     pub(crate) fn parse(text: &[u8]) -> Result<Self, InvalidDocument> {
+        Self::read(text).map(|(document, _)| document)
+    }
+
+    /// Reads a document as the `Content-Type` with which it came. Whoever goes by that and whoever goes by the content
+    /// must come to the same image (CVE-2021-41190).
+    pub(crate) fn parse_as(text: &[u8], sent_as: &str) -> Result<Self, InvalidDocument> {
+        if SCHEMA_1.contains(&sent_as) {
+            return Err(InvalidDocument::Schema1);
+        }
+        let kind = Kind::of(sent_as).ok_or_else(|| InvalidDocument::Unknown(shown(sent_as)))?;
+        let (document, media_type) = Self::read(text)?;
+        let differs = |is: &str| InvalidDocument::SentAs { sent_as: shown(sent_as), is: is.to_owned() };
+        match (kind, &document) {
+            (Kind::Manifest, Self::Manifest(_)) | (Kind::Index, Self::Index(_)) => {}
+            (Kind::Manifest, Self::Index(_)) => return Err(differs("an index")),
+            (Kind::Index, Self::Manifest(_)) => return Err(differs("a manifest")),
+        }
+        match media_type {
+            Some(media_type) if media_type != sent_as => Err(differs(&format!("`{}`", shown(&media_type)))),
+            Some(_) | None => Ok(document),
+        }
+    }
+
+    /// The media type under which a manifest of this text is to be pushed.
+    pub(crate) fn media_type(text: &[u8]) -> Result<String, InvalidDocument> {
+        Ok(Self::read(text)?.1.unwrap_or_else(|| MANIFEST.to_owned()))
+    }
+
+    /// The document, and what it calls itself.
+    fn read(text: &[u8]) -> Result<(Self, Option<String>), InvalidDocument> {
         let read: Read = serde_json::from_slice(text).map_err(InvalidDocument::Json)?;
         let Read { schema_version, media_type, config, layers, manifests } = read;
-        if schema_version != 2 {
-            return Err(InvalidDocument::Version(schema_version));
+        match schema_version {
+            2 => {}
+            1 => return Err(InvalidDocument::Schema1),
+            other => return Err(InvalidDocument::Version(other)),
         }
         let document = match (config, layers, manifests) {
             (Some(config), Some(layers), None) => Self::Manifest(Manifest { config, layers }),
@@ -117,9 +198,9 @@ impl Document {
         };
         match media_type {
             Some(media_type) if !known.contains(&media_type.as_str()) => {
-                Err(InvalidDocument::MediaType(media_type))
+                Err(InvalidDocument::MediaType(shown(&media_type)))
             }
-            _ => Ok(document),
+            media_type => Ok((document, media_type)),
         }
     }
 }
@@ -140,6 +221,11 @@ impl Manifest {
             return Err(InvalidDocument::Layers(self.layers.len()));
         }
         self.config.within(limits::DOCUMENT)?;
+        // What they lead to is no registry's, and would be asked by the daemon from inside of the user's network.
+        let has_urls = |layer: &&Descriptor| layer.urls.as_ref().is_some_and(|urls| !urls.is_empty());
+        if let Some(foreign) = self.layers.iter().find(has_urls) {
+            return Err(InvalidDocument::Foreign(foreign.digest));
+        }
         self.layers.iter().try_for_each(|layer| layer.within(limits::LAYER))
     }
 
@@ -162,7 +248,7 @@ impl Manifest {
 
 impl Descriptor {
     pub(crate) fn of_config(digest: Digest, size: Bytes) -> Self {
-        Self { media_type: CONFIG.to_owned(), digest, size: size.0, annotations: None, platform: None }
+        Self::new(CONFIG, digest, size)
     }
 
     pub(crate) fn of_layer(codec: Codec, digest: Digest, size: Bytes) -> Self {
@@ -171,7 +257,16 @@ impl Descriptor {
             Codec::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Codec::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         };
-        Self { media_type: media_type.to_owned(), digest, size: size.0, annotations: None, platform: None }
+        Self::new(media_type, digest, size)
+    }
+
+    fn new(media_type: &str, digest: Digest, Bytes(size): Bytes) -> Self {
+        let media_type = media_type.to_owned();
+        Self { media_type, digest, size, annotations: None, platform: None, urls: None }
+    }
+
+    pub(crate) fn is_attestation(&self) -> bool {
+        self.annotation(REFERENCE).is_some()
     }
 
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
@@ -198,15 +293,67 @@ impl Platform {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Self { os: "linux".to_owned(), architecture: architecture.to_owned() }
+        // Every later board has v7, also under a 64-bit kernel, which says `aarch64`.
+        let is_v6 = || rustix::system::uname().machine().to_bytes().starts_with(b"armv6");
+        let variant = match architecture {
+            "arm" if is_v6() => Some("v6"),
+            "arm" => Some("v7"),
+            _ => None,
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
+    }
+
+    /// The same system and processor, whatever the variant.
+    pub(crate) fn is_kin(&self, other: &Self) -> bool {
+        self.os == other.os && self.architecture == other.architecture
+    }
+
+    /// How well a machine runs what is for this platform: the most is best, and `None` is not at all. As containerd has
+    /// it: what names no variant is for arm v7, and elsewhere for what all such machines have.
+    pub(crate) fn fits(&self, machine: &Self) -> Option<u8> {
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        if !self.is_kin(machine) {
+            return None;
+        }
+        match (self.architecture.as_str(), variant) {
+            // Newer processors run what is for older ones.
+            ("arm", variant) => {
+                let (wanted, here) = (arm_level(variant)?, arm_level(machine.variant.as_deref())?);
+                (wanted <= here).then_some(wanted)
+            }
+            // `amd64/v3` and the like crash on half of the machines, and one digest is for the whole cluster.
+            ("amd64", Some("v1")) | ("arm64", Some("v8")) | (_, None) => Some(0),
+            (_, Some(_)) => None,
+        }
+    }
+}
+
+fn arm_level(variant: Option<&str>) -> Option<u8> {
+    match variant {
+        Some("v5") => Some(5),
+        Some("v6") => Some(6),
+        Some("v7") | None => Some(7),
+        Some(_) => None,
     }
 }
 
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |text: &str| text.chars().take(50).flat_map(char::escape_debug).collect::<String>();
-        write!(f, "{}/{}", shown(&self.os), shown(&self.architecture))
+        write!(f, "{}/{}", shown(&self.os), shown(&self.architecture))?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{}", shown(variant)),
+            None => Ok(()),
+        }
     }
+}
+
+/// What somebody else wrote, so that it does no harm to a terminal or a log.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 pub(crate) fn write_digest<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
@@ -219,6 +366,8 @@ pub(crate) fn read_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect;
+
     use super::*;
 
     fn manifest(layers: usize) -> Manifest {
@@ -242,7 +391,8 @@ mod tests {
         let parse = |text: &[u8]| Document::parse(text).unwrap_err();
         assert!(matches!(parse(&with(r#""manifests":[]"#)), InvalidDocument::Ambiguous));
         assert!(matches!(parse(br#"{"schemaVersion":2}"#), InvalidDocument::Neither));
-        assert!(matches!(parse(br#"{"schemaVersion":1}"#), InvalidDocument::Version(1)));
+        assert!(matches!(parse(br#"{"schemaVersion":1}"#), InvalidDocument::Schema1));
+        assert!(matches!(parse(br#"{"schemaVersion":3}"#), InvalidDocument::Version(3)));
         let index =
             br#"{"schemaVersion":2,"manifests":[],"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
         assert!(matches!(parse(index), InvalidDocument::MediaType(_)));
@@ -266,6 +416,57 @@ mod tests {
         assert!(matches!(Document::parse(&huge.write()), Err(InvalidDocument::TooLarge { .. })));
         let negative = String::from_utf8(manifest(1).write()).unwrap().replace("\"size\":20", "\"size\":-1");
         assert!(matches!(Document::parse(negative.as_bytes()), Err(InvalidDocument::Json(_))));
+    }
+
+    #[test]
+    fn a_document_is_what_it_was_sent_as() {
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let refused = |text: &[u8], sent_as: &str| Document::parse_as(text, sent_as).unwrap_err().to_string();
+        let text = manifest(1).write();
+        assert!(Document::parse_as(&text, MANIFEST).is_ok());
+        expect![[r#"it came as `application/vnd.docker.distribution.manifest.v2+json`, but is `application/vnd.oci.image.manifest.v1+json`"#]]
+            .assert_eq(&refused(&text, docker));
+        expect!["it came as `application/vnd.oci.image.index.v1+json`, but is a manifest"]
+            .assert_eq(&refused(&text, INDEXES[0]));
+        expect!["it came as `text/html`, which is neither a manifest nor an index"]
+            .assert_eq(&refused(&text, "text/html"));
+        expect![
+            "it is of Docker's schema 1, which is obsolete: push the image again with a tool from after 2017"
+        ]
+        .assert_eq(&refused(b"{}", SCHEMA_1[1]));
+    }
+
+    #[test]
+    fn a_layer_from_elsewhere_is_refused() {
+        let mut foreign = manifest(2);
+        foreign.layers[1].urls = Some(vec!["https://elsewhere.example/layer".to_owned()]);
+        assert!(matches!(Document::parse(&foreign.write()), Err(InvalidDocument::Foreign(_))));
+        foreign.layers[1].urls = Some(Vec::new());
+        assert!(Document::parse(&foreign.write()).is_ok());
+    }
+
+    #[test]
+    fn a_machine_runs_what_is_for_it_and_for_older_ones_of_its_kind() {
+        let platform = |architecture: &str, variant: Option<&str>| Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        };
+        let fits = |of: (&str, Option<&str>), machine: (&str, Option<&str>)| {
+            platform(of.0, of.1).fits(&platform(machine.0, machine.1))
+        };
+        let (amd64, arm64, v7, v6) =
+            (("amd64", None), ("arm64", None), ("arm", Some("v7")), ("arm", Some("v6")));
+        assert_eq!(fits(amd64, amd64), Some(0));
+        assert_eq!(fits(("amd64", Some("v1")), amd64), Some(0));
+        assert_eq!(fits(("amd64", Some("v3")), amd64), None);
+        assert_eq!(fits(("arm64", Some("v8")), arm64), Some(0));
+        assert_eq!(fits(arm64, amd64), None);
+        assert_eq!(fits(v6, v7), Some(6));
+        assert_eq!(fits(("arm", None), v7), Some(7));
+        assert_eq!(fits(v7, v6), None);
+        assert!(fits(v7, v7) > fits(("arm", Some("v5")), v7));
+        assert!(Platform::here().fits(&Platform::here()).is_some());
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! The images that this node holds: a content store, the import of archives into it, and layers unpacked for mounting.
+//! The images that this node holds: a content store, what comes into it from archives and registries, and layers unpacked
+//! for mounting.
 //!
 //! Start at [`Store`]: [`Store::import`] takes an archive in, [`Store::ingest`] and [`Store::complete`] take a copy
 //! from another node, [`Store::unpack`] makes what a container mounts; [`Store::ingest_layer`] does so with one layer
-//! while it comes. Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else
-//! ([`unpack_main`]). `DESIGN.md` beside this crate has the layout on disk, what survives a crash, and why hostile
-//! archives are harmless.
+//! while it comes. [`registry::Client`] moves images between the store and registries. Layers are hostile input: an
+//! [`Unpacker`] has them unpacked by a process that can do nothing else ([`unpack_main`]). `DESIGN.md` beside this crate
+//! has the layout on disk, what survives a crash, and why hostile archives and registries are harmless.
 //!
-//! This crate is synchronous: callers give it a thread that may block. It knows no registry, no name (names belong to
-//! the cluster; it only reports those that an archive suggests), and not which images are in use.
+//! The store is synchronous: callers give it a thread that may block. The registry client is async, and finds such
+//! threads itself. Neither knows which names an image has (names belong to the cluster; an archive only suggests some),
+//! which images are in use, or where credentials are kept.
 
 mod blob;
 mod config;
@@ -18,6 +20,7 @@ mod layer;
 mod limits;
 mod path;
 mod record;
+pub mod registry;
 mod store;
 mod tape;
 mod unpacker;

@@ -252,7 +252,7 @@ impl Store {
     }
 
     /// The whole content of a small blob.
-    fn document(&self, digest: &Digest) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn document(&self, digest: &Digest) -> Result<Vec<u8>, ReadError> {
         let path = self.shared.paths.blob(digest);
         let file = File::open(&path).map_err(DiskError::at("open", &path))?;
         let mut text = Vec::new();

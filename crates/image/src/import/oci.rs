@@ -16,9 +16,6 @@ const DOCUMENTS: usize = 256;
 /// containerd's and Docker's annotation has the full name, the standard one often only a tag.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
-/// Marks buildkit's attestations, which stand beside images but are none.
-const REFERENCE: &str = "vnd.docker.reference.type";
-
 /// A manifest in the archive, and what led to it.
 struct Candidate {
     manifest: Manifest,
@@ -47,7 +44,7 @@ fn one(spool: &Spool, candidates: BTreeMap<Digest, Candidate>) -> Result<Candida
         // The configuration knows best: descriptors often lack a platform.
         let platform =
             ImageConfig::platform(&config(spool, &candidate.manifest)?).map_err(ImportError::Config)?;
-        if platform == here {
+        if platform.is_kin(&here) {
             fitting.push(candidate);
         } else {
             others.insert(platform.to_string());
@@ -87,10 +84,10 @@ fn candidates(spool: &Spool) -> Result<BTreeMap<Digest, Candidate>, ImportError>
     let mut pending: Vec<_> = top.into_iter().map(|descriptor| (names(&descriptor), descriptor)).collect();
     let mut read = 0;
     while let Some((names_above, descriptor)) = pending.pop() {
-        if descriptor.annotation(REFERENCE).is_some() {
+        if descriptor.is_attestation() {
             continue;
         }
-        if let Some(platform) = descriptor.platform.as_ref().filter(|platform| **platform != here) {
+        if let Some(platform) = descriptor.platform.as_ref().filter(|platform| !platform.is_kin(&here)) {
             elsewhere.insert(platform.to_string());
             continue;
         }
