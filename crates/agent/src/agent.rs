@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use model::{Capacity, Digest, TaskId, Timestamp};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use wire::proto::agent::{Delta, FromAgent, FromManager, Hello, Open, Whole, from_agent, from_manager};
 
+use crate::details::Details;
+use crate::fetches::Fetches;
 use crate::host::{Failure, Host, ImageSource};
 use crate::ledger::{self, Assigned};
 use crate::report::Reports;
@@ -18,9 +18,6 @@ use crate::session::{self, Seeker};
 use crate::staff::Staff;
 use crate::task::Said;
 use crate::uplink::{Manager, Session, Uplink};
-
-/// How long an image that could not be fetched is left alone: its holders may be coming up just now.
-const FETCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Tells the time of day on this node.
 #[derive(Clone)]
@@ -67,9 +64,7 @@ pub struct Agent<H, U> {
     reports: Reports,
     /// The Raft index of the newest assignment taken in. An older one is refused.
     generation: u64,
-    fetches: JoinSet<(ImageSource, Result<(), Failure>)>,
-    /// The images that are being fetched, with their holders as they were last told.
-    fetching: BTreeMap<Digest, ImageSource>,
+    fetches: Fetches<H>,
 }
 
 impl<H, U> std::fmt::Debug for Agent<H, U> {
@@ -113,16 +108,20 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             seeker: Seeker::new(uplink, config.managers.clone()),
             config,
             staff: Staff::new(host.clone(), clock),
+            fetches: Fetches::new(host.clone()),
             host,
             with,
             lost: losses,
             opens,
             reports: Reports::default(),
             generation: 0,
-            fetches: JoinSet::new(),
-            fetching: BTreeMap::new(),
         };
         (agent, heart)
+    }
+
+    /// A handle on what is known of the tasks beyond their statuses, for the daemon to serve.
+    pub fn details(&self) -> Details {
+        self.staff.details()
     }
 
     /// Takes up what runs here. Fails if the ledger cannot be read. To be called once, before [`Agent::run`].
@@ -154,13 +153,15 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         }
     }
 
-    /// Finds a session. Containers end and are restarted while no manager can be found, and the search goes on meanwhile.
+    /// Finds a session. Containers end and are restarted and images come while no manager can be found, and the search goes
+    /// on meanwhile.
     async fn seek(&mut self, hello: &Hello) -> (Manager, Session) {
         let mut seek = std::pin::pin!(self.seeker.seek(hello));
         loop {
             tokio::select! {
                 biased;
                 news = self.staff.news() => self.reports.hear(news),
+                () = self.fetches.arrived() => self.reports.images(self.host.images().await),
                 found = &mut seek => return found,
             }
         }
@@ -196,7 +197,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
                     None => return Ok(()),
                 },
                 news = self.staff.news() => self.reports.hear(news),
-                Some(fetched) = self.fetches.join_next() => self.fetched(fetched).await,
+                () = self.fetches.arrived() => self.reports.images(self.host.images().await),
                 // An error is a heart that beats no more, and nothing to hear from.
                 Ok(()) = self.lost.changed() => return Ok(()),
             }
@@ -281,48 +282,16 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             self.reports.forget(id);
         }
         for source in images {
-            self.fetch(source);
+            self.fetches.want(source);
         }
         Ok(())
-    }
-
-    fn fetch(&mut self, source: ImageSource) {
-        if self.fetching.insert(source.digest, source.clone()).is_none() {
-            self.spawn_fetch(source, Duration::ZERO);
-        }
-    }
-
-    fn spawn_fetch(&mut self, source: ImageSource, after: Duration) {
-        let host = self.host.clone();
-        self.fetches.spawn(async move {
-            tokio::time::sleep(after).await;
-            let fetched = host.fetch(source.clone()).await;
-            (source, fetched)
-        });
-    }
-
-    async fn fetched(&mut self, fetched: Result<(ImageSource, Result<(), Failure>), tokio::task::JoinError>) {
-        let Ok((source, fetched)) = fetched else { return };
-        match (fetched, self.fetching.get(&source.digest).cloned()) {
-            (Ok(()), _) => {
-                self.fetching.remove(&source.digest);
-                let images = self.host.images().await;
-                self.reports.images(images);
-            }
-            // It is no longer wanted.
-            (Err(_), None) => {}
-            (Err(failure), Some(latest)) => {
-                tracing::warn!(image = %source.digest, %failure, "an image could not be fetched; trying again");
-                self.spawn_fetch(latest, FETCH_AGAIN);
-            }
-        }
     }
 
     async fn discard(&mut self, digest: Digest) {
         if self.staff.uses(digest) {
             return;
         }
-        self.fetching.remove(&digest);
+        self.fetches.give_up(digest);
         if let Err(failure) = self.host.discard(digest).await {
             tracing::warn!(image = %digest, %failure, "an image could not be removed");
         }

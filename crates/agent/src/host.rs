@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use model::{Digest, Exit, NodeId, Subnet, TaskId};
+use model::{Digest, Exit, HealthCheck, NodeId, Probe, Subnet, TaskId};
 
 use crate::ledger::{Assigned, Record};
 
@@ -24,7 +24,10 @@ pub struct Failure(pub String);
 pub enum Found {
     /// Nothing was ever started for it, or it has been removed.
     Nothing,
-    Running,
+    Running {
+        /// How long it has been running.
+        ran: Duration,
+    },
     Exited {
         exit: Exit,
         ran: Duration,
@@ -36,6 +39,21 @@ pub enum Found {
 pub struct ImageSource {
     pub digest: Digest,
     pub holders: Vec<(NodeId, std::net::SocketAddr)>,
+}
+
+/// A task's image, ready to be mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// The image's own health check.
+    pub health: Option<HealthCheck>,
+}
+
+/// What a probe came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    pub healthy: bool,
+    /// What was answered, or why there was no answer: at most 4 KiB, which is what Docker keeps.
+    pub output: String,
 }
 
 /// The machine. Every effect can be repeated after it was cut short, and finds what the cut one left.
@@ -56,12 +74,23 @@ pub trait Host: Send + Sync + 'static {
     fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found>;
     /// Brings the task's image here, ready to be mounted. It may take long and touches no container: dropped at any point,
     /// it leaves nothing but content that the next call finds.
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>>;
-    /// Starts a container from what was prepared. Returns once its process runs. Not to be dropped while the agent lives:
-    /// threads would go on making things that nobody waits for.
-    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>>;
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>>;
+    /// Starts a container from what was prepared. Returns once its process runs, with what was asked for and this node does
+    /// not do. Not to be dropped while the agent lives: threads would go on making things that nobody waits for.
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
+    /// Asks a container that runs how it is. What takes longer than `timeout` has failed. Dropped, it is given up, and nothing
+    /// of it goes on.
+    fn probe(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        probe: Probe,
+        timeout: Duration,
+    ) -> BoxFuture<'_, ProbeResult>;
     /// Waits until the container has ended. Finds it even if it was started by an agent before this one.
     fn ended(&self, task: TaskId) -> BoxFuture<'_, ()>;
+    /// What an ended container printed last, on one line, if it printed anything.
+    fn last_words(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Option<String>>;
     /// Asks the container to end, insists after `grace`, and returns once it has.
     fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>>;
     /// Gives back what an ended container holds (address, ports, mounts, cgroup); its logs and its exit stay.

@@ -5,8 +5,9 @@
 //! end is synced, since others are given what it held.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use model::{Desired, Digest, NodeId, Placement, TaskId, TaskSpec, TaskStatus};
+use model::{Desired, Digest, HealthCheck, NodeId, Placement, Probe, TaskId, TaskSpec, TaskStatus};
 use prost::Message as _;
 use wire::proto;
 
@@ -33,6 +34,9 @@ pub struct Record {
     pub failures: u32,
     /// Whether anything of it may be on the host besides this record.
     pub remains: bool,
+    /// The image's own health check, as it was when the image was prepared: a later agent goes on with it, also where the
+    /// image cannot be read any more.
+    pub image_check: Option<HealthCheck>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -45,17 +49,78 @@ struct RecordMessage {
     failures: u32,
     #[prost(bool, tag = "4")]
     remains: bool,
+    #[prost(message, optional, tag = "5")]
+    image_check: Option<ImageCheckMessage>,
+}
+
+/// An image's check is always a command. Times are in nanoseconds; what is 0 or empty is not said.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageCheckMessage {
+    #[prost(string, repeated, tag = "1")]
+    exec: Vec<String>,
+    #[prost(uint64, tag = "2")]
+    interval: u64,
+    #[prost(uint64, tag = "3")]
+    timeout: u64,
+    #[prost(uint32, tag = "4")]
+    retries: u32,
+    #[prost(uint64, tag = "5")]
+    start_period: u64,
+    #[prost(uint64, tag = "6")]
+    start_interval: u64,
+}
+
+impl From<&HealthCheck> for ImageCheckMessage {
+    fn from(check: &HealthCheck) -> Self {
+        let HealthCheck { probe, interval, timeout, retries, start_period, start_interval } = check;
+        let nanos = |time: &Option<Duration>| {
+            time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        };
+        Self {
+            exec: match probe {
+                Some(Probe::Exec(args)) => args.clone(),
+                // No image says so.
+                Some(Probe::Http(_) | Probe::Tcp { .. } | Probe::Grpc { .. }) | None => Vec::new(),
+            },
+            interval: nanos(interval),
+            timeout: nanos(timeout),
+            retries: retries.unwrap_or(0),
+            start_period: nanos(start_period),
+            start_interval: nanos(start_interval),
+        }
+    }
+}
+
+impl From<ImageCheckMessage> for HealthCheck {
+    fn from(message: ImageCheckMessage) -> Self {
+        let ImageCheckMessage { exec, interval, timeout, retries, start_period, start_interval } = message;
+        let time = |nanos: u64| (nanos > 0).then(|| Duration::from_nanos(nanos));
+        Self {
+            probe: (!exec.is_empty()).then_some(Probe::Exec(exec)),
+            interval: time(interval),
+            timeout: time(timeout),
+            retries: (retries > 0).then_some(retries),
+            start_period: time(start_period),
+            start_interval: time(start_interval),
+        }
+    }
 }
 
 impl Record {
+    /// Of a task of which nothing was done yet.
+    pub fn new(assigned: Assigned) -> Self {
+        Self { assigned, status: None, failures: 0, remains: false, image_check: None }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
-        let Self { assigned, status, failures, remains } = self;
+        let Self { assigned, status, failures, remains, image_check } = self;
         let observed = status.clone().map(|status| (assigned.id, status).into());
         let message = RecordMessage {
             assigned: Some(assigned.into()),
             observed,
             failures: *failures,
             remains: *remains,
+            image_check: image_check.as_ref().map(Into::into),
         };
         message.encode_to_vec()
     }
@@ -63,7 +128,7 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, wire::Invalid> {
         let message =
             RecordMessage::decode(bytes).map_err(|cause| wire::Invalid::new("Record", "", cause))?;
-        let RecordMessage { assigned, observed, failures, remains } = message;
+        let RecordMessage { assigned, observed, failures, remains, image_check } = message;
         let assigned = assigned.ok_or_else(|| wire::Invalid::new("Record", "assigned", "missing"))?;
         let observed = observed.map(<(TaskId, TaskStatus)>::try_from).transpose()?;
         Ok(Self {
@@ -71,6 +136,7 @@ impl Record {
             status: observed.map(|(_, status)| status),
             failures,
             remains,
+            image_check: image_check.map(Into::into),
         })
     }
 }
@@ -131,4 +197,26 @@ pub(crate) fn image_source(
 
 pub(crate) fn holder(message: &proto::agent::Holder) -> Result<(NodeId, SocketAddr), wire::Invalid> {
     Ok((NodeId(message.node), wire::socket_address(&message.address)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::assigned;
+
+    #[test]
+    fn an_images_health_check_is_read_back() {
+        let full = HealthCheck {
+            probe: Some(Probe::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), "exit 0".to_owned()])),
+            interval: Some(Duration::from_nanos(1_500_000)),
+            timeout: Some(Duration::from_secs(2)),
+            retries: Some(4),
+            start_period: Some(Duration::from_secs(3)),
+            start_interval: Some(Duration::from_nanos(i64::MAX.unsigned_abs())),
+        };
+        for image_check in [None, Some(HealthCheck::default()), Some(full)] {
+            let record = Record { image_check, ..Record::new(assigned(Desired::Running)) };
+            assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+    }
 }

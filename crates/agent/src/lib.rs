@@ -1,18 +1,26 @@
 //! The worker role: keep assigned tasks running on this node, and report what is seen.
 //!
-//! Enter at [`Agent`]. In reading order: [`step`] (the pure decision for one task), [`task`] (the loop that carries it
-//! out), [`staff`] (who keeps the loops), [`ledger`] (what survives the agent), [`host`] (the effects, real ones in
-//! [`real`]), [`report`] (what is said, until it is heard), [`session`] (with whom), [`uplink`] (how managers are reached).
+//! Enter at [`Agent`]. In reading order: [`step`] (the pure decision for one task), [`health`] (the pure decision whether its
+//! container lives and serves), [`task`] (the loop that carries it out), [`probing`] (asks the container beside that loop),
+//! [`staff`] (who keeps the loops), [`fetches`] (images on their way), [`ledger`] (what survives the agent), [`details`] (what
+//! does not, for whoever asks), [`host`] (the effects, real ones in [`real`]), [`report`] (what is said, until it is heard),
+//! [`session`] (with whom), [`uplink`] (how managers are reached).
 //!
 //! **Invariant:** containers do not belong to the agent. Stopping, killing or upgrading it touches none of them, and so
-//! does losing every manager: a task is stopped on its own explicit desired state and on nothing else.
+//! does losing every manager: a task is stopped on its own explicit desired state and on nothing else. A container that
+//! fails its own health check is ended too, as an attempt of a task that goes on.
 //!
 //! **Invariant:** an intent is in the ledger before the kernel is touched, and what is on the host is found again by
 //! names made from task ids.
 
 mod agent;
+pub mod details;
+mod excerpt;
+mod fetches;
+pub mod health;
 pub mod host;
 pub mod ledger;
+mod probing;
 pub mod real;
 mod report;
 mod session;

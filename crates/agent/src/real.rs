@@ -15,7 +15,9 @@ pub mod content;
 mod disk;
 mod fetch;
 mod plane;
+mod probe;
 pub mod streams;
+mod words;
 
 pub use image as image_store;
 
@@ -27,15 +29,16 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use identity::Connector;
-use model::{Digest, Phase, Subnet, TaskId, TaskStatus};
+use model::{Digest, Phase, Probe, Subnet, TaskId, TaskStatus};
 use runtime::ShimBinary;
 
-use crate::host::{Failure, Found, Host, ImageSource};
+use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
 use crate::ledger::{Assigned, Record};
 use crate::real::containers::Containers;
 use crate::real::disk::Disk;
 use crate::real::fetch::Fetcher;
 use crate::real::plane::Plane;
+use crate::real::probe::Prober;
 
 /// Where things are on this node.
 #[derive(Clone, Debug)]
@@ -55,6 +58,7 @@ pub struct RealHost {
     disk: Disk,
     containers: Containers,
     plane: Plane,
+    prober: Prober,
     fetcher: Fetcher,
 }
 
@@ -64,6 +68,7 @@ impl RealHost {
         let fetcher = Fetcher::new(images.clone(), connector);
         Self {
             plane: Plane::new(layout.bridge.clone(), layout.run.join("netns")),
+            prober: Prober::new(disk.clone()),
             containers: Containers::new(disk.clone(), layout.run, layout.cgroup, images, shim),
             disk,
             fetcher,
@@ -149,16 +154,17 @@ impl Host for RealHost {
         self.containers.find(task, attempt).boxed()
     }
 
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>> {
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
         async move {
             let source = ImageSource { digest: task.image, holders: task.holders.clone() };
             self.fetcher.fetch(source).await?;
-            self.containers.unpack(task.image).await.map(drop)
+            let unpacked = self.containers.unpack(task.image).await?;
+            Ok(Prepared { health: unpacked.config.health })
         }
         .boxed()
     }
 
-    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         async move {
             // Both are system time, and have nothing to do with one another: the image is unpacked already.
             let (image, netns) = tokio::join!(self.containers.unpack(task.image), self.plane.attach(&task));
@@ -180,8 +186,22 @@ impl Host for RealHost {
         .boxed()
     }
 
+    fn probe(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        probe: Probe,
+        timeout: Duration,
+    ) -> BoxFuture<'_, ProbeResult> {
+        async move { self.prober.ask(&task, attempt, probe, timeout).await }.boxed()
+    }
+
     fn ended(&self, task: TaskId) -> BoxFuture<'_, ()> {
         self.containers.ended(task).boxed()
+    }
+
+    fn last_words(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Option<String>> {
+        words::last(self.disk.attempt(task, attempt)).boxed()
     }
 
     fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>> {
@@ -238,7 +258,7 @@ mod tests {
                 reason: None,
                 warnings: Vec::new(),
             };
-            Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
+            Record { status: Some(status), remains: true, ..Record::new(assigned(Desired::Running)) }
         };
         for phase in [Phase::Starting, Phase::Running, Phase::Stopping] {
             assert!(holds(&record(phase)), "{phase:?}");

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::agent::Clock;
+use crate::details::Details;
 use crate::host::Host;
 use crate::ledger::{Assigned, Record};
-use crate::task::{Order, Said, Worker};
+use crate::task::{Means, Order, Said, Worker};
 
 /// How long a task whose loop failed is left alone. What broke an invariant is likely to do so again: seldom enough for the
 /// log, often enough for the task.
@@ -27,26 +28,29 @@ pub(crate) enum News {
 }
 
 pub(crate) struct Staff<H> {
-    host: Arc<H>,
-    clock: Clock,
+    means: Means<H>,
     /// The tasks that are known here, and what their loops are told.
     tasks: BTreeMap<TaskId, watch::Sender<Order>>,
     workers: JoinSet<TaskId>,
     /// Whose loop each worker is: one that panics cannot say.
     whose: BTreeMap<Id, TaskId>,
-    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+    said: mpsc::UnboundedReceiver<Said>,
 }
 
 impl<H: Host> Staff<H> {
     pub(crate) fn new(host: Arc<H>, clock: Clock) -> Self {
+        let (saying, said) = mpsc::unbounded_channel();
         Self {
-            host,
-            clock,
+            means: Means { host, clock, said: saying, details: Details::default() },
             tasks: BTreeMap::new(),
             workers: JoinSet::new(),
             whose: BTreeMap::new(),
-            said: mpsc::unbounded_channel(),
+            said,
         }
+    }
+
+    pub(crate) fn details(&self) -> Details {
+        self.means.details.clone()
     }
 
     pub(crate) fn known(&self) -> impl Iterator<Item = TaskId> {
@@ -67,8 +71,8 @@ impl<H: Host> Staff<H> {
             Some(task) => drop(task.send_replace(Order::Do(Arc::new(assigned)))),
             None => {
                 tracing::debug!(target: "hop", hop = "received", task = %assigned.id);
-                let record = Record { assigned, status: None, failures: 0, remains: false };
-                if let Err(failure) = self.host.save(&record) {
+                let record = Record::new(assigned);
+                if let Err(failure) = self.means.host.save(&record) {
                     tracing::error!(task = %record.assigned.id, %failure, "the ledger could not be written");
                 }
                 self.employ(record);
@@ -88,8 +92,7 @@ impl<H: Host> Staff<H> {
         let id = record.assigned.id;
         let (task, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
         self.tasks.insert(id, task);
-        let worker =
-            Worker::new(self.host.clone(), self.clock.clone(), self.said.0.clone(), assigned, record);
+        let worker = Worker::new(self.means.clone(), assigned, record);
         self.work(id, worker.run());
     }
 
@@ -104,7 +107,7 @@ impl<H: Host> Staff<H> {
             tokio::select! {
                 biased;
                 // What a forgotten task still said is of no use to anyone.
-                Some(said) = self.said.1.recv() => if self.tasks.contains_key(&said.task) {
+                Some(said) = self.said.recv() => if self.tasks.contains_key(&said.task) {
                     return News::Said(said);
                 },
                 Some(done) = self.workers.join_next_with_id() => if let Some(over) = self.settle(done) {
@@ -116,7 +119,7 @@ impl<H: Host> Staff<H> {
 
     /// What a loop has said already, if there is anything.
     pub(crate) fn said(&mut self) -> Option<Said> {
-        let Self { tasks, said: (_, said), .. } = self;
+        let Self { tasks, said, .. } = self;
         std::iter::from_fn(|| said.try_recv().ok()).find(|said| tasks.contains_key(&said.task))
     }
 
@@ -126,6 +129,7 @@ impl<H: Host> Staff<H> {
             Ok((worker, id)) => {
                 self.whose.remove(&worker);
                 self.tasks.remove(&id);
+                self.means.details.forget(id);
                 Some(id)
             }
             Err(error) => {
@@ -141,20 +145,32 @@ impl<H: Host> Staff<H> {
     fn employ_again(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
         let assigned = task.subscribe();
-        let (host, clock, said) = (self.host.clone(), self.clock.clone(), self.said.0.clone());
+        let means = self.means.clone();
         self.work(id, async move {
             loop {
                 tokio::time::sleep(EMPLOY_AGAIN).await;
-                match host.record(id) {
-                    Ok(Some(record)) => return Worker::new(host, clock, said, assigned, record).run().await,
-                    // Without a record nothing was started: the next whole assignment makes the task anew.
-                    Ok(None) => return id,
+                let record = match means.host.record(id) {
+                    Ok(record) => record.or_else(|| anew(&assigned)),
                     Err(failure) => {
                         tracing::error!(task = %id, %failure, "a task without a loop waits for its record");
+                        continue;
                     }
-                }
+                };
+                return match record {
+                    Some(record) => Worker::new(means, assigned, record).run().await,
+                    None => id,
+                };
             }
         });
+    }
+}
+
+/// The record of a task that has none: nothing was started, or else there would be one, so it is a new task. `None` once it
+/// is to be forgotten, which it then is.
+fn anew(order: &watch::Receiver<Order>) -> Option<Record> {
+    match &*order.borrow() {
+        Order::Do(assigned) => Some(Record::new(Assigned::clone(assigned))),
+        Order::Forget => None,
     }
 }
 

@@ -31,10 +31,15 @@ pub enum Container {
     /// No attempt has been made, or the last one has been taken note of.
     None,
     Running,
+    /// It runs, and its health check has given it up.
+    Unhealthy,
     /// It ended and that has not been taken note of.
     Exited {
         exit: Exit,
-        ran: Duration,
+        /// How long it was up: since its start, or since it was first found healthy where that is checked.
+        held: Duration,
+        /// It was ended because its health check had given it up.
+        unhealthy: bool,
     },
     /// It ended, and the next attempt is due after a wait that began at `noted`.
     Resting {
@@ -81,11 +86,13 @@ pub fn step(desired: Desired, policy: &RestartPolicy, observed: &Observed, now: 
     match (observed.ended, desired, observed.container) {
         (Some(_), Desired::Removed, _) if observed.remains => Next::Do(Effect::Remove),
         (Some(_), _, _) => Next::Hold(Why::Ended),
-        (None, Desired::Stopped | Desired::Removed, Container::Running) => Next::Do(Effect::Stop),
+        (None, Desired::Stopped | Desired::Removed, Container::Running) | (None, _, Container::Unhealthy) => {
+            Next::Do(Effect::Stop)
+        }
         (None, Desired::Stopped | Desired::Removed, _) => Next::Do(Effect::End(Ended::Stopped)),
         (None, Desired::Running, Container::Running) => Next::Hold(Why::Runs),
-        (None, Desired::Running, Container::Exited { exit, ran }) => {
-            Next::Do(after(policy, observed, exit, ran))
+        (None, Desired::Running, Container::Exited { exit, held, unhealthy }) => {
+            Next::Do(after(policy, observed, held, (exit, unhealthy)))
         }
         (None, Desired::Running, Container::None) => {
             Next::Do(Effect::Start { attempt: observed.attempt + 1 })
@@ -102,20 +109,28 @@ pub fn step(desired: Desired, policy: &RestartPolicy, observed: &Observed, now: 
     }
 }
 
-/// What follows an attempt that ended by itself.
-fn after(policy: &RestartPolicy, observed: &Observed, exit: Exit, ran: Duration) -> Effect {
+/// What follows an attempt that ended while it was wanted. One that was unhealthy has failed, however it took its stop: that
+/// is Swarm's rule too.
+fn after(
+    policy: &RestartPolicy,
+    observed: &Observed,
+    held: Duration,
+    (exit, unhealthy): (Exit, bool),
+) -> Effect {
     // An attempt that held counts as a fresh start for those after it.
-    let failures = if ran >= policy.window { 1 } else { observed.failures + 1 };
+    let failures = if held >= policy.window { 1 } else { observed.failures + 1 };
     // The node or the shim went down under it: that ends no task, whatever the policy says.
     if exit == Exit::Unknown {
         return Effect::Rest { failures };
     }
     let wants_restart = match policy.condition {
         RestartCondition::Never => false,
-        RestartCondition::OnFailure => !exit.success(),
+        RestartCondition::OnFailure => unhealthy || !exit.success(),
         RestartCondition::Always => true,
     };
     match policy.max_attempts {
+        // Not completed: nobody may take it for a task that did what it was there for.
+        _ if !wants_restart && unhealthy => Effect::End(Ended::GaveUp),
         _ if !wants_restart => Effect::End(Ended::Completed),
         // The first attempt is not a restart.
         Some(most) if observed.attempt > most => Effect::End(Ended::GaveUp),
@@ -144,8 +159,8 @@ mod tests {
         Observed { attempt: 1, container, failures: 0, ended: None, remains: true }
     }
 
-    fn exited(code: u8, ran: u64) -> Container {
-        Container::Exited { exit: Exit::Code(code), ran: Duration::from_secs(ran) }
+    fn exited(code: u8, held: u64) -> Container {
+        Container::Exited { exit: Exit::Code(code), held: Duration::from_secs(held), unhealthy: false }
     }
 
     fn policy(condition: RestartCondition, max_attempts: Option<u32>) -> RestartPolicy {
@@ -222,9 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn an_unhealthy_container_is_ended_and_its_attempt_has_failed_whatever_its_exit() {
+        use RestartCondition::{Always, Never, OnFailure};
+        for desired in [Desired::Running, Desired::Stopped, Desired::Removed] {
+            let unhealthy = observed(Container::Unhealthy);
+            assert_eq!(step(desired, &ALWAYS, &unhealthy, NOW), Next::Do(Effect::Stop));
+        }
+        let rest = |failures| Effect::Rest { failures };
+        for (policy, held, effect) in [
+            (policy(Always, None), 1, rest(3)),
+            (policy(OnFailure, None), 1, rest(3)),
+            (policy(OnFailure, None), 60, rest(1)),
+            (policy(OnFailure, Some(0)), 60, Effect::End(Ended::GaveUp)),
+            (policy(Never, None), 60, Effect::End(Ended::GaveUp)),
+        ] {
+            let (exit, held) = (Exit::Code(0), Duration::from_secs(held));
+            let ended =
+                Observed { failures: 2, ..observed(Container::Exited { exit, held, unhealthy: true }) };
+            assert_eq!(step(Desired::Running, &policy, &ended, NOW), Next::Do(effect), "{policy:?} {held:?}");
+        }
+    }
+
+    #[test]
     fn losing_the_machine_ends_no_task() {
         let never = policy(RestartCondition::Never, Some(0));
-        let lost = observed(Container::Exited { exit: Exit::Unknown, ran: Duration::ZERO });
+        let lost =
+            observed(Container::Exited { exit: Exit::Unknown, held: Duration::ZERO, unhealthy: false });
         assert_eq!(step(Desired::Running, &never, &lost, NOW), Next::Do(Effect::Rest { failures: 1 }));
     }
 

@@ -3,22 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Desired, Ended, Exit, Phase, TaskId, TaskStatus};
+use futures::future::pending;
+use model::{Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::agent::Clock;
-use crate::host::{Failure, Found, Host};
+use crate::details::Details;
+use crate::excerpt::excerpt;
+use crate::health::Check;
+use crate::host::{Failure, Found, Host, Prepared};
 use crate::ledger::{Assigned, Record};
+use crate::probing::{Begin, News, Probing};
 use crate::step::{Container, Effect, Next, Observed, step};
-
-/// How long a container has between the stop signal and the kill: Compose's default `stop_grace_period`.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
 
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Warnings of an attempt that are told. They are replicated; more than these nobody reads.
+const WARNINGS: usize = 20;
 
 /// What the owner wants of a task's loop. A channel that merely closes asks for nothing: the agent is being stopped.
 #[derive(Clone, Debug)]
@@ -35,33 +41,59 @@ pub(crate) struct Said {
     pub(crate) status: TaskStatus,
 }
 
+/// What all loops of a node work with.
+pub(crate) struct Means<H> {
+    pub(crate) host: Arc<H>,
+    pub(crate) clock: Clock,
+    pub(crate) said: mpsc::UnboundedSender<Said>,
+    pub(crate) details: Details,
+}
+
+impl<H> Clone for Means<H> {
+    fn clone(&self) -> Self {
+        let Self { host, clock, said, details } = self;
+        Self { host: host.clone(), clock: clock.clone(), said: said.clone(), details: details.clone() }
+    }
+}
+
 pub(crate) struct Worker<H> {
-    host: Arc<H>,
-    clock: Clock,
-    said: mpsc::UnboundedSender<Said>,
+    means: Means<H>,
     assigned: watch::Receiver<Order>,
     record: Record,
     attempt: u32,
     container: Container,
+    course: Course<H>,
     ended: Option<Ended>,
 }
 
+/// What concerns the latest attempt alone.
+struct Course<H> {
+    warnings: Vec<String>,
+    /// When the managers are to be told that it is starting, if that is still so and they have not been.
+    announce: Option<Instant>,
+    /// Asks the container how it is, while it runs and there is something to ask.
+    probing: Option<Probing<H>>,
+    /// The container's age from which on it counts as up; `None` while its check has not found it healthy yet.
+    up: Option<Duration>,
+    /// Why its health check has given it up, once it has.
+    unhealthy: Option<String>,
+}
+
+impl<H> Course<H> {
+    fn new(warnings: Vec<String>) -> Self {
+        Self { warnings, announce: None, probing: None, up: None, unhealthy: None }
+    }
+}
+
 impl<H: Host> Worker<H> {
-    pub(crate) fn new(
-        host: Arc<H>,
-        clock: Clock,
-        said: mpsc::UnboundedSender<Said>,
-        assigned: watch::Receiver<Order>,
-        record: Record,
-    ) -> Self {
+    pub(crate) fn new(means: Means<H>, assigned: watch::Receiver<Order>, record: Record) -> Self {
         let status = record.status.as_ref();
         Self {
             attempt: status.map_or(0, begun),
             ended: status.and_then(|status| status.ended),
+            course: Course::new(status.map(|status| status.warnings.clone()).unwrap_or_default()),
             container: Container::None,
-            host,
-            clock,
-            said,
+            means,
             assigned,
             record,
         }
@@ -81,10 +113,14 @@ impl<H: Host> Worker<H> {
                 self.record.assigned = Assigned::clone(&assigned);
                 self.write();
             }
-            let next = step(assigned.desired, &assigned.spec.restart, &self.observed(), self.clock.now());
+            let now = self.means.clock.now();
+            let next = step(assigned.desired, &assigned.spec.restart, &self.observed(), now);
             let alive = match next {
                 Next::Do(effect) => self.perform(&assigned, effect).await,
-                Next::Wait { until } => self.wait(until.since(self.clock.now())).await,
+                Next::Wait { until } => {
+                    self.means.details.rests(id, until);
+                    self.wait(until.since(now)).await
+                }
                 Next::Hold(_) if self.container == Container::Running => self.watch().await,
                 Next::Hold(_) => self.assigned.changed().await.is_ok(),
             };
@@ -96,13 +132,14 @@ impl<H: Host> Worker<H> {
 
     async fn forget(mut self) -> TaskId {
         let id = self.record.assigned.id;
+        let grace = self.record.assigned.spec.container.stop.grace;
+        let runs = matches!(self.container, Container::Running | Container::Unhealthy);
+        self.course.probing = None;
         // A cluster that has forgotten a container still lets it end in order; what does not is destroyed below.
-        if self.container == Container::Running
-            && let Err(failure) = self.host.stop(id, GRACE).await
-        {
+        if runs && let Err(failure) = self.means.host.stop(id, grace).await {
             tracing::warn!(task = %id, %failure, "could not stop a task that is to be forgotten");
         }
-        while let Err(failure) = self.host.forget(id).await {
+        while let Err(failure) = self.means.host.forget(id).await {
             if !self.again("remove what is left of", &failure).await {
                 break;
             }
@@ -117,22 +154,63 @@ impl<H: Host> Worker<H> {
         if self.ended.is_some() || status.phase == Phase::Preparing {
             return;
         }
-        self.container = match self.host.find(self.record.assigned.id, self.attempt).await {
-            Found::Running => {
-                // What was said stays true, its time too.
-                if status.phase != Phase::Running || !status.ready {
-                    self.say_running();
-                }
-                Container::Running
+        let check = self.check();
+        if check.is_none() || status.phase == Phase::Running {
+            self.course.up = Some(Duration::ZERO);
+        }
+        if status.phase == Phase::Stopping {
+            // Only its health check gives a reason for a stop; told to stop, a task is not asked for one.
+            self.course.unhealthy = status.reason.clone();
+        }
+        self.container = match self.means.host.find(self.record.assigned.id, self.attempt).await {
+            Found::Running { ran } => {
+                self.take_up(&status, check, ran);
+                self.running()
             }
             // Its end was taken note of already.
             Found::Exited { .. } | Found::Nothing if status.phase == Phase::Exited => {
                 Container::Resting { noted: status.at }
             }
-            Found::Exited { exit, ran } => Container::Exited { exit, ran },
+            Found::Exited { exit, ran } => self.exited(exit, ran),
             // It was started, or about to be, and nothing of it is left: the machine went down.
-            Found::Nothing => Container::Exited { exit: Exit::Unknown, ran: Duration::ZERO },
+            Found::Nothing => self.exited(Exit::Unknown, Duration::ZERO),
         };
+    }
+
+    /// Goes on with a container that runs.
+    fn take_up(&mut self, status: &TaskStatus, check: Option<Check>, ran: Duration) {
+        if status.phase == Phase::Stopping {
+            return;
+        }
+        let up = self.course.up.is_some();
+        let ready = status.phase == Phase::Running && status.ready;
+        self.probe(check, Begin { age: ran, healthy: up, ready });
+        // What was said stays true, its time too.
+        if up && (status.phase != Phase::Running || status.ready != self.is_ready()) {
+            self.say_running(None);
+        }
+    }
+
+    /// Begins to ask the container how it is, if there is anything to ask.
+    fn probe(&mut self, check: Option<Check>, begin: Begin) {
+        self.course.probing = Probing::new(&self.means, &self.record.assigned, self.attempt, check, begin);
+    }
+
+    fn check(&self) -> Option<Check> {
+        Check::resolve(&self.record.assigned.spec.health, self.record.image_check.as_ref())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.course.probing.as_ref().is_none_or(Probing::is_ready)
+    }
+
+    fn running(&self) -> Container {
+        if self.course.unhealthy.is_some() { Container::Unhealthy } else { Container::Running }
+    }
+
+    fn exited(&self, exit: Exit, ran: Duration) -> Container {
+        let held = self.course.up.map_or(Duration::ZERO, |up| ran.saturating_sub(up));
+        Container::Exited { exit, held, unhealthy: self.course.unhealthy.is_some() }
     }
 
     fn observed(&self) -> Observed {
@@ -154,27 +232,55 @@ impl<H: Host> Worker<H> {
         }
     }
 
+    /// Watches a container that runs, until it ends or something else is to be done. What it is asked goes on beside that,
+    /// and ends with it.
     async fn watch(&mut self) -> bool {
-        let id = self.record.assigned.id;
-        let host = self.host.clone();
-        tokio::select! {
-            biased;
-            changed = self.assigned.changed() => return changed.is_ok(),
-            () = host.ended(id) => {}
+        let host = self.means.host.clone();
+        let mut ended = host.ended(self.record.assigned.id);
+        while self.container == Container::Running {
+            let Course { announce, probing, .. } = &mut self.course;
+            tokio::select! {
+                biased;
+                changed = self.assigned.changed() => return changed.is_ok(),
+                () = &mut ended => {
+                    self.look().await;
+                    return true;
+                }
+                news = told(probing) => self.heed(news),
+                () = at(*announce) => self.say_starting(None),
+            }
         }
-        self.look().await;
         true
     }
 
+    fn heed(&mut self, news: News) {
+        match news {
+            News::NotYet { why } => self.say_starting(Some(why)),
+            News::Healthy { age } => {
+                self.course.up = Some(age);
+                self.say_running(None);
+            }
+            News::Ready { why } => self.say_running(why),
+            News::Unhealthy { why } => {
+                let (task, attempt) = (self.record.assigned.id, self.attempt);
+                tracing::warn!(%task, attempt, why, "a container is ended");
+                self.course.unhealthy = Some(why);
+                self.container = Container::Unhealthy;
+            }
+        }
+    }
+
     async fn look(&mut self) {
-        self.container = match self.host.find(self.record.assigned.id, self.attempt).await {
-            Found::Running => Container::Running,
-            Found::Exited { exit, ran } => Container::Exited { exit, ran },
-            Found::Nothing => Container::Exited { exit: Exit::Unknown, ran: Duration::ZERO },
+        self.container = match self.means.host.find(self.record.assigned.id, self.attempt).await {
+            Found::Running { .. } => self.running(),
+            Found::Exited { exit, ran } => self.exited(exit, ran),
+            Found::Nothing => self.exited(Exit::Unknown, Duration::ZERO),
         };
     }
 
     async fn perform(&mut self, assigned: &Arc<Assigned>, effect: Effect) -> bool {
+        // Whatever is done, a container that is only to run is not among it.
+        self.course.probing = None;
         match effect {
             Effect::Start { attempt } => self.start(assigned, attempt).await,
             Effect::Stop => self.stop(assigned).await,
@@ -188,8 +294,10 @@ impl<H: Host> Worker<H> {
     /// is being stopped.
     async fn start(&mut self, assigned: &Arc<Assigned>, attempt: u32) -> bool {
         self.attempt = attempt;
+        self.course = Course::new(Vec::new());
+        self.means.details.begins(assigned.id);
         match self.prepare(assigned).await {
-            Some(Ok(())) => {}
+            Some(Ok(Prepared { health })) => self.record.image_check = health,
             Some(Err(failure)) => {
                 self.not_started(Phase::Preparing, failure);
                 return true;
@@ -201,10 +309,9 @@ impl<H: Host> Worker<H> {
             return self.assigned.has_changed().is_ok();
         }
         match self.launch(assigned).await {
-            Ok(()) => {
+            Ok(warnings) => {
                 tracing::debug!(target: "hop", hop = "running", task = %assigned.id);
-                self.container = Container::Running;
-                self.say_running();
+                self.started(assigned, warnings);
             }
             Err(failure) => self.not_started(Phase::Starting, failure),
         }
@@ -212,8 +319,8 @@ impl<H: Host> Worker<H> {
     }
 
     /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
-    async fn prepare(&mut self, assigned: &Arc<Assigned>) -> Option<Result<(), Failure>> {
-        let host = self.host.clone();
+    async fn prepare(&mut self, assigned: &Arc<Assigned>) -> Option<Result<Prepared, Failure>> {
+        let host = self.means.host.clone();
         let mut preparing = host.prepare(assigned.clone());
         let mut late = std::pin::pin!(tokio::time::sleep(WORTH_SAYING));
         let mut unsaid = true;
@@ -243,7 +350,7 @@ impl<H: Host> Worker<H> {
         loop {
             let status = Some(self.status(Phase::Starting, self.exit(), None));
             let intent = Record { status, remains: true, ..self.record.clone() };
-            let Err(failure) = self.host.save(&intent) else {
+            let Err(failure) = self.means.host.save(&intent) else {
                 self.record = intent;
                 return true;
             };
@@ -263,37 +370,68 @@ impl<H: Host> Worker<H> {
         }
     }
 
-    async fn launch(&mut self, assigned: &Arc<Assigned>) -> Result<(), Failure> {
-        let host = self.host.clone();
+    async fn launch(&mut self, assigned: &Arc<Assigned>) -> Result<Vec<String>, Failure> {
+        let host = self.means.host.clone();
         let mut starting = host.start(assigned.clone(), self.attempt);
+        let late = Instant::now() + WORTH_SAYING;
+        self.course.announce = Some(late);
         tokio::select! {
             biased;
             started = &mut starting => started,
-            () = tokio::time::sleep(WORTH_SAYING) => {
-                self.say(self.status(Phase::Starting, self.exit(), None));
+            () = sleep_until(late) => {
+                self.say_starting(None);
                 starting.await
             }
+        }
+    }
+
+    /// The container runs. Without a health check it is up; with one, when that says so.
+    fn started(&mut self, assigned: &Assigned, mut warnings: Vec<String>) {
+        let check = self.check();
+        if check.is_none() && matches!(assigned.spec.health, Health::Check(_)) {
+            warnings.push("the health check has no test, and neither has the image's".to_owned());
+        }
+        warnings.truncate(WARNINGS);
+        self.course.warnings = warnings.iter().map(|warning| excerpt(warning)).collect();
+        self.container = Container::Running;
+        let up = check.is_none();
+        self.course.up = up.then_some(Duration::ZERO);
+        self.probe(check, Begin { age: Duration::ZERO, healthy: up, ready: false });
+        if up {
+            self.say_running(None);
+        } else if !self.course.warnings.is_empty() && self.course.announce.is_none() {
+            // What was said of the start was said without them.
+            self.course.announce = Some(Instant::now());
         }
     }
 
     fn not_started(&mut self, phase: Phase, Failure(reason): Failure) {
         let (task, attempt) = (self.record.assigned.id, self.attempt);
         tracing::warn!(%task, attempt, reason, "an attempt did not start");
-        self.container = Container::Exited { exit: Exit::NotStarted, ran: Duration::ZERO };
+        self.container = Container::Exited { exit: Exit::NotStarted, held: Duration::ZERO, unhealthy: false };
         self.record.status = Some(self.status(phase, None, Some(reason)));
     }
 
-    fn say_running(&mut self) {
-        let mut status = self.status(Phase::Running, None, None);
-        status.ready = true;
+    fn say_starting(&mut self, reason: Option<String>) {
+        self.course.announce = None;
+        self.say(self.status(Phase::Starting, self.exit(), reason));
+    }
+
+    fn say_running(&mut self, reason: Option<String>) {
+        self.course.announce = None;
         // The last exit stays in sight: why a container is in its second attempt is what a user wants to know.
-        status.exit = self.record.status.as_ref().and_then(|before| before.exit);
+        let mut status = self.status(Phase::Running, self.exit(), reason);
+        status.ready = self.is_ready();
         self.say(status);
     }
 
     async fn stop(&mut self, assigned: &Arc<Assigned>) -> bool {
-        self.say(self.status(Phase::Stopping, None, None));
-        match self.host.stop(assigned.id, GRACE).await {
+        // Once: a stop that keeps failing is not worth a write of the cluster's every time.
+        let said = self.record.status.as_ref().map(|said| (said.attempt, said.phase));
+        if said != Some((self.attempt, Phase::Stopping)) {
+            self.say(self.status(Phase::Stopping, None, self.course.unhealthy.clone()));
+        }
+        match self.means.host.stop(assigned.id, assigned.spec.container.stop.grace).await {
             Ok(()) => {
                 self.look().await;
                 true
@@ -310,10 +448,10 @@ impl<H: Host> Worker<H> {
 
     async fn rest(&mut self, failures: u32) -> bool {
         let exit = self.exit();
-        let reason = self.reason(exit);
-        let noted = self.clock.now();
+        let reason = self.reason(true).await;
+        let noted = self.means.clock.now();
         // Another attempt beside one that is still there would be a second container with the same address.
-        if let Err(failure) = self.host.release(self.record.assigned.id).await {
+        if let Err(failure) = self.means.host.release(self.record.assigned.id).await {
             return self.again("clean up after", &failure).await;
         }
         self.container = Container::Resting { noted };
@@ -323,29 +461,35 @@ impl<H: Host> Worker<H> {
     }
 
     async fn end(&mut self, assigned: &Arc<Assigned>, ended: Ended) -> bool {
-        let exit = self.exit();
-        let reason = self.reason(exit);
+        let reason = self.reason(ended != Ended::Stopped).await;
         // Its address and ports are given to others as soon as its end is known: they have to be free by then.
         if self.record.remains {
             let given_back = match assigned.desired {
-                Desired::Removed => self.host.remove(assigned.id).await,
-                Desired::Running | Desired::Stopped => self.host.release(assigned.id).await,
+                Desired::Removed => self.means.host.remove(assigned.id).await,
+                Desired::Running | Desired::Stopped => self.means.host.release(assigned.id).await,
             };
             if let Err(failure) = given_back {
                 return self.again("clean up after", &failure).await;
             }
         }
-        self.record.remains &= assigned.desired != Desired::Removed;
+        let mut status = self.status(Phase::Exited, self.exit(), reason);
+        status.ended = Some(ended);
+        let remains = self.record.remains && assigned.desired != Desired::Removed;
+        let record = Record { status: Some(status), remains, ..self.record.clone() };
+        // First: an agent after this one that did not find it would start again what others believe to be over.
+        if let Err(failure) = self.means.host.save(&record) {
+            return self.again("record the end of", &failure).await;
+        }
+        self.record = record;
         self.container = Container::None;
         self.ended = Some(ended);
-        let mut status = self.status(Phase::Exited, exit, reason);
-        status.ended = Some(ended);
-        self.say(status);
+        self.means.details.ends(assigned.id);
+        self.tell();
         true
     }
 
     async fn remove(&mut self, id: TaskId) -> bool {
-        match self.host.remove(id).await {
+        match self.means.host.remove(id).await {
             Ok(()) => {
                 self.record.remains = false;
                 self.write();
@@ -359,17 +503,31 @@ impl<H: Host> Worker<H> {
     fn exit(&self) -> Option<Exit> {
         match self.container {
             Container::Exited { exit, .. } => Some(exit),
-            Container::None | Container::Running | Container::Resting { .. } => {
+            Container::None | Container::Running | Container::Unhealthy | Container::Resting { .. } => {
                 self.record.status.as_ref().and_then(|status| status.exit)
             }
         }
     }
 
-    fn reason(&self, exit: Option<Exit>) -> Option<String> {
-        let why_not_started = self.record.status.as_ref().and_then(|status| status.reason.clone());
-        match exit? {
-            Exit::NotStarted => why_not_started.or_else(|| Some(Exit::NotStarted.to_string())),
-            exit @ (Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown) => Some(exit.to_string()),
+    /// Why the latest attempt is over, for a person; where that is a question, with what the container said last.
+    // By `&mut` although it changes nothing: a shared reference that is held over an await would have to be `Sync`.
+    async fn reason(&mut self, asked: bool) -> Option<String> {
+        let said = self.record.status.as_ref().and_then(|status| status.reason.clone());
+        let exit = self.exit()?;
+        let is_over = match self.container {
+            Container::Exited { unhealthy: true, .. } => return self.course.unhealthy.clone(),
+            // It was said when it was taken note of.
+            Container::Resting { .. } => return said.or_else(|| Some(exit.to_string())),
+            Container::Exited { .. } => true,
+            Container::None | Container::Running | Container::Unhealthy => false,
+        };
+        match exit {
+            Exit::NotStarted => said.or_else(|| Some(exit.to_string())),
+            Exit::Code(_) | Exit::Signal { .. } if asked && is_over && !exit.success() => {
+                let words = self.means.host.last_words(self.record.assigned.id, self.attempt).await;
+                Some(words.map_or_else(|| exit.to_string(), |words| format!("{exit}: {words}")))
+            }
+            Exit::Code(_) | Exit::Signal { .. } | Exit::Unknown => Some(exit.to_string()),
         }
     }
 
@@ -378,32 +536,51 @@ impl<H: Host> Worker<H> {
             Some(before) if (before.attempt, before.phase) == (self.attempt, phase) => before.seq + 1,
             Some(_) | None => 0,
         };
-        let at = self.clock.now();
         TaskStatus {
             attempt: self.attempt,
             phase,
             seq,
             ready: false,
-            at,
+            at: self.means.clock.now(),
             exit,
             ended: self.ended,
             reason,
-            warnings: Vec::new(),
+            warnings: self.course.warnings.clone(),
         }
     }
 
     fn say(&mut self, status: TaskStatus) {
-        self.record.status = Some(status.clone());
+        self.record.status = Some(status);
         self.write();
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let Some(status) = self.record.status.clone() else { return };
         // The owner is gone when the agent is being stopped; the next one finds the status in the ledger.
-        let _ = self.said.send(Said { task: self.record.assigned.id, status });
+        let _ = self.means.said.send(Said { task: self.record.assigned.id, status });
     }
 
     fn write(&self) {
-        if let Err(failure) = self.host.save(&self.record) {
+        if let Err(failure) = self.means.host.save(&self.record) {
             // A full disk must not stop containers; the next write may succeed.
             tracing::error!(task = %self.record.assigned.id, %failure, "the ledger could not be written");
         }
+    }
+}
+
+/// What a container that is asked how it is has to tell; without one, nothing ever.
+async fn told<H: Host>(probing: &mut Option<Probing<H>>) -> News {
+    match probing {
+        Some(probing) => probing.news().await,
+        None => pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
     }
 }
 

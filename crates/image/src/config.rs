@@ -2,10 +2,9 @@
 //! not trusted: whoever reads a [`Config`] need not check it again.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::time::Duration;
 
-use model::{Digest, Protocol};
-use nix::sys::signal::Signal;
+use model::{Digest, HealthCheck, Probe, Protocol, Signal};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +28,9 @@ pub struct Config {
     /// Absolute paths at which Docker would make a volume by itself.
     pub volumes: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    /// Docker's extension, `HEALTHCHECK`. Without a probe it has timings only, or says that there is no check: the two
+    /// come to the same for whoever merges it with a service's.
+    pub health: Option<HealthCheck>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,20 @@ struct Execution {
     working_dir: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
+    healthcheck: Option<Healthcheck>,
+    shell: Option<Vec<String>>,
+}
+
+/// Docker's image specification 1.2. Times are in nanoseconds; 0 is what is not said.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Healthcheck {
+    test: Option<Vec<String>>,
+    interval: Option<i64>,
+    timeout: Option<i64>,
+    start_period: Option<i64>,
+    start_interval: Option<i64>,
+    retries: Option<i64>,
 }
 
 /// `execve` takes no single string that is longer (`MAX_ARG_STRLEN`).
@@ -155,9 +171,12 @@ impl TryFrom<Execution> for Config {
             working_dir,
             labels,
             stop_signal,
+            healthcheck,
+            shell,
         } = read;
         let stop_signal = stop_signal.filter(|signal| !signal.is_empty()).map(|written| {
-            signal(&written).ok_or_else(|| field("StopSignal", &written, "there is no such signal"))
+            let signal = written.parse::<Signal>().map(Signal::number);
+            signal.map_err(|_| field("StopSignal", &written, "there is no such signal"))
         });
         let ports =
             exposed_ports.unwrap_or_default().into_keys().filter_map(|written| port(&written).transpose());
@@ -178,6 +197,7 @@ impl TryFrom<Execution> for Config {
                 .map(|path| absolute("Volumes", path))
                 .collect::<Result<_, _>>()?,
             labels: labels.unwrap_or_default(),
+            health: healthcheck.map(|check| health(check, shell)).transpose()?,
         })
     }
 }
@@ -211,6 +231,50 @@ fn environment(list: Vec<String>) -> Result<Vec<String>, InvalidConfig> {
         Some(variable) => Err(field("Env", variable, "it is not of the form NAME=value")),
         None => Ok(list),
     }
+}
+
+fn health(read: Healthcheck, shell: Option<Vec<String>>) -> Result<HealthCheck, InvalidConfig> {
+    let Healthcheck { test, interval, timeout, start_period, start_interval, retries } = read;
+    let retries = retries.filter(|retries| *retries != 0).map(|retries| {
+        let problem = "it is not a number of retries";
+        u32::try_from(retries).map_err(|_| field("Healthcheck.Retries", &retries.to_string(), problem))
+    });
+    Ok(HealthCheck {
+        probe: probe(test, shell)?,
+        interval: time("Healthcheck.Interval", interval)?,
+        timeout: time("Healthcheck.Timeout", timeout)?,
+        retries: retries.transpose()?,
+        start_period: time("Healthcheck.StartPeriod", start_period)?,
+        start_interval: time("Healthcheck.StartInterval", start_interval)?,
+    })
+}
+
+/// The first word says how to read the others. Docker takes a kind that it does not know for no check, and so an image
+/// that runs there runs here.
+fn probe(test: Option<Vec<String>>, shell: Option<Vec<String>>) -> Result<Option<Probe>, InvalidConfig> {
+    const TEST: &str = "Healthcheck.Test";
+    let mut words = arguments(TEST, test)?.into_iter();
+    let mut args = match words.next().as_deref() {
+        Some("CMD") => Vec::new(),
+        Some("CMD-SHELL") => match arguments("Shell", shell)? {
+            none if none.is_empty() => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+            shell => shell,
+        },
+        Some(_) | None => return Ok(None),
+    };
+    let before = args.len();
+    args.extend(words);
+    if args.len() == before {
+        // Docker runs it and fails every time.
+        return Err(field(TEST, "", "it names no command"));
+    }
+    Ok(Some(Probe::Exec(args)))
+}
+
+fn time(name: &'static str, nanos: Option<i64>) -> Result<Option<Duration>, InvalidConfig> {
+    let Some(nanos) = nanos.filter(|nanos| *nanos != 0) else { return Ok(None) };
+    let time = u64::try_from(nanos).map(Duration::from_nanos);
+    time.map(Some).map_err(|_| field(name, &nanos.to_string(), "it is a negative time"))
 }
 
 /// A path becomes part of a path on this machine, so it has to stay below its root.
@@ -248,28 +312,6 @@ fn checked_user(user: String) -> Result<String, InvalidConfig> {
         return Err(field("User", &user, problem));
     }
     Ok(user)
-}
-
-/// glibc and musl keep the first two of the kernel's real-time signals, 32 and 33, for themselves.
-const SIGRTMIN: u8 = 34;
-const SIGRTMAX: u8 = 64;
-
-/// A signal as Docker writes it: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
-fn signal(written: &str) -> Option<u8> {
-    if let Ok(number) = written.parse::<u8>() {
-        return (1..=SIGRTMAX).contains(&number).then_some(number);
-    }
-    let upper = written.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some(above) = name.strip_prefix("RTMIN") {
-        let above = if above.is_empty() { 0 } else { above.strip_prefix('+')?.parse::<u8>().ok()? };
-        return SIGRTMIN.checked_add(above).filter(|number| *number <= SIGRTMAX);
-    }
-    if let Some(below) = name.strip_prefix("RTMAX") {
-        let below = if below.is_empty() { 0 } else { below.strip_prefix('-')?.parse::<u8>().ok()? };
-        return SIGRTMAX.checked_sub(below).filter(|number| *number >= SIGRTMIN);
-    }
-    Signal::from_str(&format!("SIG{name}")).ok().and_then(|signal| u8::try_from(signal as i32).ok())
 }
 
 /// `None` for a protocol that gantry does not publish, such as SCTP: exposing it means nothing here.

@@ -3,14 +3,16 @@
 
 mod host;
 mod temper;
+mod vigour;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent::host::{Failure, Found};
+use agent::health;
+use agent::host::{Failure, Found, ProbeResult};
 use agent::ledger::Assigned;
-use model::{Digest, Exit, NodeId, Placement, Subnet, TaskId};
+use model::{Digest, Exit, NodeId, Placement, Probe, Subnet, TaskId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,6 +24,7 @@ use crate::trace::Trace;
 
 pub(crate) use host::SimHost;
 use temper::{Fate, Temper};
+use vigour::Vigour;
 
 /// All machines.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(crate) struct World {
     net: Net,
     check: Check,
     dice: Dice,
+    /// For what containers answer when they are asked, which is often.
+    moods: Dice,
     trace: Trace,
 }
 
@@ -66,6 +71,10 @@ struct Container {
     image: Digest,
     started: Instant,
     life: Life,
+    vigour: Vigour,
+    /// How many failures in a row its health check allows, if it has one, and how many there were.
+    retries: Option<u32>,
+    failures: u32,
     /// Whether it still has its address and its ports.
     holds: bool,
     ended: watch::Sender<bool>,
@@ -97,6 +106,7 @@ impl World {
             net,
             check,
             dice: Dice::new(seed, "world"),
+            moods: Dice::new(seed, "moods"),
             trace,
         })
     }
@@ -170,8 +180,9 @@ impl World {
     fn launch(self: &Arc<Self>, node: NodeId, task: &Assigned, attempt: u32) -> Result<(), Failure> {
         let id = task.id;
         let mut inner = self.lock();
-        let fate =
-            if inner.wild { inner.temper(&self.dice, &task.service).fate(&self.dice) } else { Fate::Runs };
+        let temper = inner.wild.then(|| inner.temper(&self.dice, &task.service));
+        let fate = temper.map_or(Fate::Runs, |temper| temper.fate(&self.dice));
+        let vigour = temper.map_or(Vigour::STEADY, |temper| temper.vigour(&self.moods));
         if fate == Fate::NeverStarts {
             return Err(Failure("the program is not there".to_owned()));
         }
@@ -202,6 +213,10 @@ impl World {
             image: task.image,
             started: Instant::now(),
             life: Life::Running,
+            vigour,
+            retries: health::Check::resolve(&task.spec.health, vigour::own_check(task.image).as_ref())
+                .map(|check| check.retries),
+            failures: 0,
             holds: true,
             ended: watch::Sender::new(false),
         };
@@ -237,15 +252,48 @@ impl World {
         self.trace.line(format_args!("{node} saw {task} attempt {} end: {exit}", container.attempt));
     }
 
+    /// What a container answers.
+    fn answer(&self, node: NodeId, task: TaskId, attempt: u32, probe: &Probe) -> ProbeResult {
+        let mut inner = self.lock();
+        let wild = inner.wild;
+        let container = inner.machine(node).containers.get_mut(&task);
+        let runs = |c: &&mut Container| c.attempt == attempt && c.life == Life::Running;
+        let Some(container) = container.filter(runs) else {
+            return ProbeResult { healthy: false, output: "there is no such container".to_owned() };
+        };
+        let age = container.started.elapsed();
+        let healthy = match probe {
+            Probe::Exec(_) => {
+                let healthy = container.vigour.lives(age, wild);
+                container.failures = if healthy { 0 } else { container.failures + 1 };
+                healthy
+            }
+            Probe::Http(_) | Probe::Tcp { .. } | Probe::Grpc { .. } => container.vigour.serves(age, wild),
+        };
+        self.trace.note(format_args!("{node} asked {task} attempt {attempt}: {healthy}"));
+        if !healthy {
+            self.trace.count("probe failed");
+        }
+        ProbeResult { healthy, output: format!("asked at {age:?}") }
+    }
+
     /// The run of a task that is to be stopped, if it runs. Whoever stops one that is wanted breaks the
-    /// promise that losing the managers, or an old word of theirs, changes nothing.
+    /// promise that losing the managers, or an old word of theirs, changes nothing; unless its own health
+    /// check has failed as often as it may.
     fn about_to_stop(&self, node: NodeId, task: TaskId) -> Option<u64> {
-        let running = match self.lock().machine(node).containers.get(&task) {
-            Some(container) if container.life == Life::Running => container.run,
+        let (running, unhealthy) = match self.lock().machine(node).containers.get(&task) {
+            Some(container) if container.life == Life::Running => {
+                let unhealthy = container.retries.is_some_and(|retries| container.failures >= retries);
+                (container.run, unhealthy)
+            }
             Some(_) | None => return None,
         };
-        if let Err(reason) = self.check.may_stop(task) {
-            self.trace.broken(format_args!("{node} stops task {task} although {reason}"));
+        match self.check.may_stop(task) {
+            Ok(()) => {}
+            Err(_) if unhealthy => self.trace.count("container ended as unhealthy"),
+            Err(reason) => {
+                self.trace.broken(format_args!("{node} stops task {task} although {reason}"));
+            }
         }
         Some(running)
     }
@@ -254,10 +302,10 @@ impl World {
         let mut inner = self.lock();
         let container =
             inner.machine(node).containers.get(&task).filter(|container| container.attempt == attempt);
-        match container.map(|container| container.life) {
+        match container.map(|container| (container.life, container.started)) {
             None => Found::Nothing,
-            Some(Life::Running) => Found::Running,
-            Some(Life::Exited { exit, ran }) => Found::Exited { exit, ran },
+            Some((Life::Running, started)) => Found::Running { ran: started.elapsed() },
+            Some((Life::Exited { exit, ran }, _)) => Found::Exited { exit, ran },
         }
     }
 

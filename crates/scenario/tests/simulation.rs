@@ -8,7 +8,7 @@ use scenario::{Options, run, simulate};
 const SEEDS: u64 = 200;
 
 /// What some of so many seeds must have met, or else it is not tested at all.
-const MET: [&str; 19] = [
+const MET: [&str; 21] = [
     "fault: kill",
     "fault: crash",
     "fault: blackout",
@@ -26,6 +26,8 @@ const MET: [&str; 19] = [
     "session",
     "container started",
     "container ended by itself",
+    "probe failed",
+    "container ended as unhealthy",
     "image imported",
     "snapshot sent",
 ];

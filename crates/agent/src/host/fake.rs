@@ -1,7 +1,7 @@
-//! A host without a machine, for tests of the loops: a container runs until it is stopped, and what goes wrong is what a
-//! test says.
+//! A host without a machine, for tests of the loops: a container runs until it is stopped or a test ends it, and what goes
+//! wrong is what a test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,39 +9,91 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, pending, ready};
 use model::{
-    ContainerSpec, Desired, Digest, Health, NodeId, Placement, PullPolicy, Resources, RestartPolicy,
-    ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
+    ContainerSpec, Desired, Digest, Exit, Health, HealthCheck, NodeId, Placement, Probe, PullPolicy,
+    Resources, RestartPolicy, ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
 };
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
-use crate::host::{Failure, Found, Host, ImageSource};
+use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
 use crate::ledger::{Assigned, Record};
 
 #[derive(Debug, Default)]
-pub(crate) struct FakeHost(Mutex<Inner>);
+pub(crate) struct FakeHost {
+    inner: Mutex<Inner>,
+    over: Notify,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Inner {
     pub(crate) records: BTreeMap<TaskId, Record>,
     /// The attempts whose containers run.
     pub(crate) running: BTreeMap<TaskId, u32>,
+    /// When each of them began to; at the first look, if nobody said.
+    pub(crate) since: BTreeMap<TaskId, Instant>,
+    /// How a container that ends is found to have ended; `None` is that nothing of it is left.
+    pub(crate) exit: Option<Exit>,
     /// What was done, in order.
     pub(crate) done: Vec<String>,
     /// Images never arrive.
     pub(crate) out_of_reach: bool,
+    /// What goes wrong with the next fetches, one after the other.
+    pub(crate) fetches: VecDeque<Fetch>,
     /// How many writes of the ledger fail from now on.
     pub(crate) full: u32,
     /// How many looks at a container panic from now on.
     pub(crate) broken: u32,
+    /// How many stops fail from now on.
+    pub(crate) stuck: u32,
+    /// The image's own health check.
+    pub(crate) image_check: Option<HealthCheck>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) last_words: Option<String>,
+    /// What commands in the container answer, and what everything else that is asked does.
+    pub(crate) exec: Answer,
+    pub(crate) other: Answer,
+    pub(crate) probes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fetch {
+    Fails,
+    Panics,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answer {
+    #[default]
+    Healthy,
+    Unhealthy,
+    /// One and then the other, beginning with healthy.
+    Turns,
+    Never,
 }
 
 impl FakeHost {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn does(&self, what: impl Into<String>) -> BoxFuture<'_, Result<(), Failure>> {
         self.lock().done.push(what.into());
         ready(Ok(())).boxed()
+    }
+
+    /// A task's container ends by itself.
+    pub(crate) fn end(&self, task: TaskId) {
+        self.lock().running.remove(&task);
+        self.over.notify_waiters();
+    }
+}
+
+/// Says when a probe is dropped before its end.
+struct GivenUp<'a>(&'a FakeHost);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.lock().done.push("probe given up".to_owned());
     }
 }
 
@@ -81,31 +133,88 @@ impl Host for FakeHost {
     }
 
     fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found> {
-        let (breaks, running) = {
+        let (breaks, running, exit, ran) = {
             let mut inner = self.lock();
-            (one_of(&mut inner.broken), inner.running.get(&task) == Some(&attempt))
+            let since = *inner.since.entry(task).or_insert_with(Instant::now);
+            let running = inner.running.get(&task) == Some(&attempt);
+            (one_of(&mut inner.broken), running, inner.exit, since.elapsed())
         };
         assert!(!breaks, "a look that is to panic");
-        ready(if running { Found::Running } else { Found::Nothing }).boxed()
+        let found = match exit {
+            _ if running => Found::Running { ran },
+            Some(exit) => Found::Exited { exit, ran },
+            None => Found::Nothing,
+        };
+        ready(found).boxed()
     }
 
-    fn prepare(&self, _: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>> {
-        let prepared = self.does("prepare");
-        if self.lock().out_of_reach { pending().boxed() } else { prepared }
+    fn prepare(&self, _: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
+        let mut inner = self.lock();
+        inner.done.push("prepare".to_owned());
+        if inner.out_of_reach {
+            return pending().boxed();
+        }
+        ready(Ok(Prepared { health: inner.image_check.clone() })).boxed()
     }
 
-    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
-        self.lock().running.insert(task.id, attempt);
-        self.does(format!("start {attempt}"))
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        let mut inner = self.lock();
+        inner.running.insert(task.id, attempt);
+        inner.since.insert(task.id, Instant::now());
+        inner.done.push(format!("start {attempt}"));
+        ready(Ok(inner.warnings.clone())).boxed()
     }
 
-    fn ended(&self, _: TaskId) -> BoxFuture<'_, ()> {
-        pending().boxed()
+    fn probe(&self, _: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
+        let (answer, even) = {
+            let mut inner = self.lock();
+            inner.probes += 1;
+            let answer = if matches!(probe, Probe::Exec(_)) { inner.exec } else { inner.other };
+            (answer, inner.probes.is_multiple_of(2))
+        };
+        let result = |healthy: bool| {
+            let output = if healthy { "fine" } else { "\u{1b}[31mconnection\nrefused\u{1b}[0m" };
+            ready(ProbeResult { healthy, output: output.to_owned() }).boxed()
+        };
+        match answer {
+            Answer::Healthy => result(true),
+            Answer::Unhealthy => result(false),
+            Answer::Turns => result(!even),
+            Answer::Never => async move {
+                let guard = GivenUp(self);
+                let _late = timeout(most, pending::<()>()).await;
+                std::mem::forget(guard);
+                ProbeResult { healthy: false, output: format!("no answer within {most:?}") }
+            }
+            .boxed(),
+        }
     }
 
-    fn stop(&self, task: TaskId, _: Duration) -> BoxFuture<'_, Result<(), Failure>> {
-        self.lock().running.remove(&task);
-        self.does("stop")
+    fn ended(&self, task: TaskId) -> BoxFuture<'_, ()> {
+        async move {
+            loop {
+                let over = self.over.notified();
+                if !self.lock().running.contains_key(&task) {
+                    return;
+                }
+                over.await;
+            }
+        }
+        .boxed()
+    }
+
+    fn last_words(&self, _: TaskId, _: u32) -> BoxFuture<'_, Option<String>> {
+        ready(self.lock().last_words.clone()).boxed()
+    }
+
+    fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>> {
+        let mut inner = self.lock();
+        if one_of(&mut inner.stuck) {
+            return ready(Err(Failure("the shim does not answer".to_owned()))).boxed();
+        }
+        inner.running.remove(&task);
+        inner.done.push(format!("stop within {}s", grace.as_secs()));
+        ready(Ok(())).boxed()
     }
 
     fn release(&self, _: TaskId) -> BoxFuture<'_, Result<(), Failure>> {
@@ -121,7 +230,16 @@ impl Host for FakeHost {
     }
 
     fn fetch(&self, _: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
-        ready(Ok(())).boxed()
+        let wrong = {
+            let mut inner = self.lock();
+            inner.done.push("fetch".to_owned());
+            inner.fetches.pop_front()
+        };
+        match wrong {
+            None => ready(Ok(())).boxed(),
+            Some(Fetch::Fails) => ready(Err(Failure("nobody has it".to_owned()))).boxed(),
+            Some(Fetch::Panics) => panic!("a fetch that is to panic"),
+        }
     }
 
     fn discard(&self, _: Digest) -> BoxFuture<'_, Result<(), Failure>> {

@@ -194,7 +194,7 @@ impl Containers {
             Ok(()) => Found::Nothing,
             Err(failure) => {
                 tracing::warn!(%task, %failure, "a stuck start could not be ended");
-                Found::Running
+                Found::Running { ran: Duration::ZERO }
             }
         }
     }
@@ -209,7 +209,7 @@ impl Containers {
                 Err(failure) => {
                     // In doubt it holds: a container that cannot be looked at is taken for running, and looked at again.
                     tracing::warn!(%task, %failure, "cannot look at a container");
-                    return Found::Running;
+                    return Found::Running { ran: Duration::ZERO };
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Containers {
             }
             let at = dir.clone();
             match blocking(move || look(&at)).await {
-                Ok(Some(Found::Running)) | Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
+                Ok(Some(Found::Running { .. })) | Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
                 Ok(Some(Found::Nothing | Found::Exited { .. })) => return,
             }
         }
@@ -247,7 +247,7 @@ impl Containers {
         }
         let wait = if asked.is_ok() { grace + MARGIN } else { MARGIN };
         let ended = tokio::time::timeout(wait, self.ended(task)).await;
-        if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running) {
+        if ended.is_ok() && !matches!(self.find_in(task, dir.clone()).await, Found::Running { .. }) {
             return Ok(());
         }
         blocking(move || end(&dir)).await
@@ -316,7 +316,7 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
     Ok(match inspected {
         Observed::NotStarted => Some(Found::Nothing),
         Observed::Starting => None,
-        Observed::Running(_) => Some(Found::Running),
+        Observed::Running(running) => Some(Found::Running { ran: age(running.since) }),
         Observed::Exited(exited) => Some(found(dir, &exited)),
         Observed::Vanished => {
             let exited =
@@ -328,6 +328,12 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
 
 fn found(dir: &Path, exited: &handle::Exited) -> Found {
     Found::Exited { exit: exited.exit, ran: exited.at.since(started_at(dir).unwrap_or(exited.at)) }
+}
+
+/// How long ago that was, by this node's clock.
+fn age(since: Timestamp) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(since.0))
 }
 
 /// When the container began to run: its shim wrote the state then and never again.
@@ -343,7 +349,7 @@ fn end(dir: &Path) -> Result<(), Failure> {
         Some(Found::Exited { .. }) => Ok(()),
         // Where no shim is seen, one may be on its way that its launcher did not live to see begin. Without its directory
         // it gets nowhere.
-        Some(Found::Nothing | Found::Running) | None => {
+        Some(Found::Nothing | Found::Running { .. }) | None => {
             handle::destroy(dir).map_err(|error| failure("cannot end the container", &error))
         }
     }

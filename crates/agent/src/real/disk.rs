@@ -173,8 +173,7 @@ mod tests {
     fn a_record_reads_back_and_what_was_never_written_out_is_none() {
         let data = tempfile::tempdir().unwrap();
         let disk = Disk::new(data.path().to_owned());
-        let record =
-            Record { assigned: assigned(Desired::Running), status: None, failures: 2, remains: true };
+        let record = Record { failures: 2, remains: true, ..Record::new(assigned(Desired::Running)) };
         let id = record.assigned.id;
         assert_eq!(disk.record(id), Ok(None));
         disk.save(&record).unwrap();

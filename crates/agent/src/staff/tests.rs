@@ -5,6 +5,8 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::host::fake::{FakeHost, assigned};
 
+mod health;
+
 /// Longer than any wait of a loop.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -15,28 +17,31 @@ fn staff(host: &Arc<FakeHost>) -> Staff<FakeHost> {
 
 /// A task whose latest attempt was last seen in this phase.
 fn seen(attempt: u32, phase: Phase, exit: Option<Exit>) -> Record {
-    let at = Timestamp(0);
     let status = TaskStatus {
         attempt,
         phase,
         seq: 0,
         ready: false,
-        at,
+        at: Timestamp(0),
         exit,
         ended: None,
         reason: None,
         warnings: Vec::new(),
     };
-    Record { assigned: assigned(Desired::Running), status: Some(status), failures: 0, remains: true }
+    Record { status: Some(status), remains: true, ..Record::new(assigned(Desired::Running)) }
 }
 
 fn describe(news: News) -> String {
     let News::Said(Said { status, .. }) = news else { return "over".to_owned() };
     let mut text = format!("{:?} {}", status.phase, status.attempt);
+    if status.phase == Phase::Running && !status.ready {
+        text += ", not ready";
+    }
     let ended = status.ended.map(|ended| format!("ended: {ended:?}"));
     let exit = status.exit.map(|exit| format!("exit: {exit:?}"));
     let reason = status.reason.map(|reason| format!("reason: {reason}"));
-    for more in [ended, exit, reason].into_iter().flatten() {
+    let warnings = status.warnings.into_iter().map(|warning| format!("warning: {warning}"));
+    for more in [ended, exit, reason].into_iter().flatten().chain(warnings) {
         text = format!("{text}, {more}");
     }
     text
@@ -182,29 +187,38 @@ async fn a_loop_that_panics_is_followed_by_another_that_heeds_the_newest_order()
         Running 1
         Stopping 1
         Exited 1, ended: Stopped, exit: Unknown, reason: ended unobserved
-        done: stop, release
+        done: stop within 10s, release
     "#]];
     check(&mut staff, &host, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_whose_loop_panics_and_that_has_no_record_is_made_anew_when_it_is_assigned_again() {
+async fn a_task_whose_loop_panics_and_that_has_no_record_is_made_anew() {
     let host = Arc::new(FakeHost::default());
     host.lock().broken = 1;
     let mut staff = staff(&host);
     staff.employ(seen(1, Phase::Running, None));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    assert_eq!(staff.known().count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_loop_panics_and_that_is_to_be_forgotten_is_not_made_anew() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().broken = 1;
+    let mut staff = staff(&host);
+    staff.employ(seen(1, Phase::Running, None));
+    staff.forget(assigned(Desired::Running).id);
     let expected = expect![[r#"
         over
         done: nothing
     "#]];
     check(&mut staff, &host, expected).await;
     assert_eq!(staff.known().count(), 0);
-    staff.assign(assigned(Desired::Running));
-    let expected = expect![[r#"
-        Running 1
-        done: prepare, start 1
-    "#]];
-    check(&mut staff, &host, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +234,127 @@ async fn a_container_of_a_forgotten_task_may_end_in_order() {
     staff.forget(assigned(Desired::Running).id);
     let expected = expect![[r#"
         over
-        done: stop, forget
+        done: stop within 10s, forget
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_has_as_long_to_end_as_its_service_says() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    let patient = |desired| {
+        let mut assigned = assigned(desired);
+        assigned.spec.container.stop.grace = Duration::from_secs(90);
+        assigned
+    };
+    staff.assign(patient(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    staff.assign(patient(Desired::Stopped));
+    let expected = expect![[r#"
+        Stopping 1
+        Exited 1, ended: Stopped, exit: Unknown, reason: ended unobserved
+        done: stop within 90s, release
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_keeps_failing_is_said_once() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    host.lock().stuck = 3;
+    staff.assign(assigned(Desired::Stopped));
+    let expected = expect![[r#"
+        Stopping 1
+        Exited 1, ended: Stopped, exit: Unknown, reason: ended unobserved
+        done: stop within 10s, release
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_once_it_is_recorded() {
+    let host = Arc::new(FakeHost::default());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    // The order, the status that says that it stops, and the end twice.
+    host.lock().full = 4;
+    let began = Instant::now();
+    staff.assign(assigned(Desired::Stopped));
+    let id = assigned(Desired::Stopped).id;
+    let mut told = Vec::new();
+    while let Ok(News::Said(Said { status, .. })) = timeout(LONG, staff.news()).await {
+        let recorded = host.record(id).unwrap().and_then(|record| record.status);
+        told.push((status.phase, status.ended, recorded == Some(status), began.elapsed().as_secs()));
+    }
+    let stopped = Some(model::Ended::Stopped);
+    assert_eq!(told, [(Phase::Stopping, None, false, 0), (Phase::Exited, stopped, true, 2)]);
+    let expected = ["stop within 10s", "release", "release", "release"];
+    assert_eq!(host.lock().done, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_is_told_with_what_the_container_said_last_unless_nobody_asks() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().exit = Some(Exit::Code(1));
+    host.lock().last_words = Some("cannot connect to database".to_owned());
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    host.end(assigned(Desired::Running).id);
+    let expected = expect![[r#"
+        Exited 1, exit: Code(1), reason: exit code 1: cannot connect to database
+        Running 2, exit: Code(1)
+        done: release, prepare, start 2
+    "#]];
+    check(&mut staff, &host, expected).await;
+    staff.assign(assigned(Desired::Stopped));
+    let expected = expect![[r#"
+        Stopping 2
+        Exited 2, ended: Stopped, exit: Code(1), reason: exit code 1
+        done: stop within 10s, release
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_memory_limit_that_killed_a_container_is_named() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().exit = Some(Exit::Signal { signal: 9, oom: true });
+    let mut staff = staff(&host);
+    let mut once = assigned(Desired::Running);
+    once.spec.restart.max_attempts = Some(0);
+    let id = once.id;
+    staff.assign(once);
+    let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+    host.end(id);
+    let expected = expect![[r#"
+        Exited 1, ended: GaveUp, exit: Signal { signal: 9, oom: true }, reason: killed for its memory limit (signal 9)
+        done: release
     "#]];
     check(&mut staff, &host, expected).await;
 }

@@ -13,6 +13,8 @@ use crate::uplink::{Manager, NoSession, Session, Uplink};
 pub(crate) struct FakeUplink {
     /// What a session says once it is open.
     pub(crate) says: Vec<FromManager>,
+    /// So many sessions are opened, each of which ends once all is said, and then nobody is in reach. `None` is no end.
+    pub(crate) most: Option<usize>,
     /// Who answers no heartbeat.
     pub(crate) silent: Option<Manager>,
     /// What the agent sends in each session, read by nobody.
@@ -27,10 +29,15 @@ impl FakeUplink {
 }
 
 impl Uplink for FakeUplink {
-    fn open(&self, _: Manager, _: Hello) -> BoxFuture<'_, Result<Session, NoSession>> {
+    fn open(&self, manager: Manager, _: Hello) -> BoxFuture<'_, Result<Session, NoSession>> {
+        if self.most.is_some_and(|most| self.sessions() >= most) {
+            let cause = "nobody is there".to_owned();
+            return ready(Err(NoSession::Unreachable { asked: manager.address, cause })).boxed();
+        }
         let (outgoing, sent) = mpsc::channel(64);
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
-        let incoming = stream::iter(self.says.clone()).chain(stream::pending()).boxed();
+        let says = stream::iter(self.says.clone());
+        let incoming = if self.most.is_some() { says.boxed() } else { says.chain(stream::pending()).boxed() };
         ready(Ok(Session { outgoing, incoming })).boxed()
     }
 

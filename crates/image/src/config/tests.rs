@@ -32,6 +32,7 @@ fn a_real_configuration_is_read() {
         exposed_ports: vec![(53, Protocol::Udp), (80, Protocol::Tcp)],
         volumes: strings(&["/data"]),
         labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        health: None,
     };
     assert_eq!(config, expected);
 }
@@ -92,18 +93,59 @@ fn a_configuration_belongs_to_one_platform_and_its_layers() {
 }
 
 #[test]
-fn signals_are_named_as_docker_names_them() {
-    for (written, number) in [
-        ("SIGTERM", Some(15)),
-        ("term", Some(15)),
-        ("9", Some(9)),
-        ("SIGRTMIN+3", Some(37)),
-        ("RTMAX-1", Some(63)),
-        ("SIGRTMIN+31", None),
-        ("0", None),
-        ("SIG", None),
+fn a_health_check_is_read_as_docker_writes_it() {
+    let exec = |words: &[&str]| Some(Probe::Exec(words.iter().map(|word| (*word).to_owned()).collect()));
+    for (test, probe) in [
+        (r#"["CMD","curl","-f","http://localhost/"]"#, exec(&["curl", "-f", "http://localhost/"])),
+        (r#"["CMD-SHELL","exit 0"]"#, exec(&["/bin/sh", "-c", "exit 0"])),
+        (r#"["NONE"]"#, None),
+        (r#"["LATER","x"]"#, None),
+        ("[]", None),
+        ("null", None),
     ] {
-        assert_eq!(signal(written), number, "{written}");
+        let execution = format!(
+            r#"{{"Healthcheck":{{"Test":{test},"Interval":30000000000,"Timeout":1500000,"Retries":5,
+                "StartPeriod":0,"StartInterval":9223372036854775807}}}}"#
+        );
+        let expected = HealthCheck {
+            probe,
+            interval: Some(Duration::from_secs(30)),
+            timeout: Some(Duration::from_micros(1500)),
+            retries: Some(5),
+            start_period: None,
+            start_interval: Some(Duration::from_nanos(i64::MAX.unsigned_abs())),
+        };
+        assert_eq!(parse(&execution).unwrap().config.health, Some(expected), "{test}");
+    }
+    let own = r#"{"Shell":["/bin/bash","-ec"],"Healthcheck":{"Test":["CMD-SHELL","exit 0"]}}"#;
+    let probe = exec(&["/bin/bash", "-ec", "exit 0"]);
+    let expected = HealthCheck { probe, ..HealthCheck::default() };
+    assert_eq!(parse(own).unwrap().config.health, Some(expected));
+}
+
+#[test]
+fn a_hostile_health_check_is_refused() {
+    let long = format!(r#"{{"Test":["CMD","{}"]}}"#, "x".repeat(ARGUMENT));
+    let many = format!(r#"{{"Test":["CMD"{}]}}"#, r#","x""#.repeat(ARGUMENTS));
+    for bad in [
+        r#"{"Test":["CMD"]}"#,
+        r#"{"Test":["CMD-SHELL"]}"#,
+        r#"{"Test":["CMD","a\u0000b"]}"#,
+        r#"{"Test":["CMD","true"],"Interval":-1}"#,
+        r#"{"Timeout":-9223372036854775808}"#,
+        r#"{"StartPeriod":-1}"#,
+        r#"{"StartInterval":-1}"#,
+        r#"{"Retries":-1}"#,
+        r#"{"Retries":4294967296}"#,
+        long.as_str(),
+        many.as_str(),
+    ] {
+        let read = parse(&format!(r#"{{"Healthcheck":{bad}}}"#));
+        assert!(matches!(read, Err(InvalidConfig::Field { .. })), "{bad:.80} was accepted");
+    }
+    for bad in [r#"{"Interval":"30s"}"#, r#"{"Interval":9223372036854775808}"#, r#"{"Retries":1.5}"#, "[1]"] {
+        let read = parse(&format!(r#"{{"Healthcheck":{bad}}}"#));
+        assert!(matches!(read, Err(InvalidConfig::Json(_))), "{bad} was accepted");
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, Limits, MilliCpu, Name, NodeId, PortSpec,
-    Protocol, Publish, PullPolicy, RequestId, Reservations, Resources, RestartCondition, RestartPolicy,
-    ServiceSpec, TaskSpec,
+    Bytes, Constraint, ContainerSpec, Digest, Health, HealthCheck, ImageName, Limits, MilliCpu, Name, NodeId,
+    PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations, Resources,
+    RestartCondition, RestartPolicy, ServiceSpec, TaskSpec,
 };
 use state::{Command, Proposal};
 use tokio::time::{Instant, sleep};
@@ -106,10 +106,35 @@ fn spec(dice: &Dice) -> ServiceSpec {
             restart,
             constraints,
             container: ContainerSpec::default(),
-            health: Health::default(),
-            readiness: None,
+            health: health(dice),
+            readiness: dice.chance(40).then(|| readiness(dice)),
             pull: PullPolicy::default(),
         },
+    }
+}
+
+fn health(dice: &Dice) -> Health {
+    match dice.below(10) {
+        0..4 => Health::Image,
+        4 => Health::Disabled,
+        _ => Health::Check(HealthCheck {
+            probe: Some(Probe::Exec(vec!["check".to_owned()])),
+            interval: Some(Duration::from_secs(dice.pick(&[1, 2, 5]))),
+            timeout: Some(Duration::from_secs(1)),
+            retries: dice.pick(&[None, Some(1), Some(2)]),
+            start_period: dice.pick(&[None, Some(Duration::from_secs(5))]),
+            start_interval: Some(Duration::from_millis(500)),
+        }),
+    }
+}
+
+fn readiness(dice: &Dice) -> Readiness {
+    Readiness {
+        probe: Probe::Tcp { port: 80 },
+        interval: Duration::from_millis(dice.pick(&[500, 1_000, 3_000])),
+        timeout: Readiness::TIMEOUT,
+        successes: dice.pick(&[1, 2]),
+        failures: dice.pick(&[1, 3]),
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::host::{Failure, Found, Host, ImageSource};
+use agent::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
 use agent::ledger::{Assigned, Record};
 use futures::future::BoxFuture;
-use model::{Digest, Exit, NodeId, Subnet, TaskId};
+use model::{Digest, Exit, NodeId, Probe, Subnet, TaskId};
 
-use crate::world::World;
+use crate::world::{World, vigour};
 
 /// One machine, as its agent holds it.
 #[derive(Clone)]
@@ -117,14 +117,15 @@ impl Host for SimHost {
         Box::pin(async move { self.world.find(self.node, task, attempt) })
     }
 
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<(), Failure>> {
+    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
         Box::pin(async move {
             self.world.thawed(self.node).await;
-            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await
+            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await?;
+            Ok(Prepared { health: vigour::own_check(task.image) })
         })
     }
 
-    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<(), Failure>> {
+    fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         Box::pin(async move {
             let dice = &self.world.dice;
             self.world.thawed(self.node).await;
@@ -132,7 +133,24 @@ impl Host for SimHost {
             self.world.launch(self.node, &task, attempt)?;
             // An agent that dies before it hears of the start finds the container later.
             tokio::time::sleep(dice.millis(0, 5)).await;
-            Ok(())
+            let lacks = task.image.0[1] < 64;
+            Ok(lacks.then(|| "this node has no limit of swap".to_owned()).into_iter().collect())
+        })
+    }
+
+    fn probe(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        probe: Probe,
+        _timeout: Duration,
+    ) -> BoxFuture<'_, ProbeResult> {
+        Box::pin(async move {
+            // A daemon that is paused has nothing that times out.
+            self.world.thawed(self.node).await;
+            // No time that anyone asks with here is shorter.
+            tokio::time::sleep(self.world.moods.millis(1, 50)).await;
+            self.world.answer(self.node, task.id, attempt, &probe)
         })
     }
 
@@ -141,6 +159,10 @@ impl Host for SimHost {
             self.until_ended(task).await;
             self.world.thawed(self.node).await;
         })
+    }
+
+    fn last_words(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async move { Some(format!("the last words of {task} in attempt {attempt}")) })
     }
 
     fn stop(&self, task: TaskId, grace: Duration) -> BoxFuture<'_, Result<(), Failure>> {

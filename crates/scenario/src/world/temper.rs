@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::Exit;
 
 use crate::dice::Dice;
+use crate::world::vigour::Vigour;
 
 /// How a service's containers behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) enum Temper {
     Missing,
     /// Takes its time to stop.
     Stubborn,
+    /// Falls ill now and then: it runs, and does not answer as it should.
+    Sickly,
 }
 
 /// What becomes of one container.
@@ -41,13 +44,14 @@ impl Temper {
             Self::Broken,
             Self::Missing,
             Self::Stubborn,
+            Self::Sickly,
         ];
         dice.pick(&tempers)
     }
 
     pub(crate) fn fate(self, dice: &Dice) -> Fate {
         match self {
-            Self::Steady | Self::Stubborn => Fate::Runs,
+            Self::Steady | Self::Stubborn | Self::Sickly => Fate::Runs,
             Self::Flaky if dice.chance(40) => {
                 let exit = dice.pick(&[Exit::Code(0), Exit::Code(1), OUT_OF_MEMORY, CRASHED]);
                 Fate::Ends { after: dice.millis(100, 15_000), exit }
@@ -64,7 +68,20 @@ impl Temper {
     pub(crate) fn farewell(self, dice: &Dice) -> Duration {
         match self {
             Self::Stubborn => dice.millis(1_000, 15_000),
-            Self::Steady | Self::Flaky | Self::Broken | Self::Missing => dice.millis(2, 300),
+            Self::Steady | Self::Flaky | Self::Broken | Self::Missing | Self::Sickly => dice.millis(2, 300),
+        }
+    }
+
+    /// How one container answers when it is asked.
+    pub(crate) fn vigour(self, dice: &Dice) -> Vigour {
+        let wakes = dice.millis(0, 3_000);
+        let spell =
+            |percent| dice.chance(percent).then(|| (dice.millis(1_000, 20_000), dice.millis(500, 20_000)));
+        match self {
+            Self::Sickly => Vigour { wakes, ill: spell(70), busy: spell(70) },
+            Self::Steady | Self::Flaky | Self::Broken | Self::Missing | Self::Stubborn => {
+                Vigour { wakes, ill: None, busy: spell(20) }
+            }
         }
     }
 }

@@ -1,0 +1,139 @@
+//! A command in the container, as Docker's `HEALTHCHECK CMD`: the container's user, directory and environment.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::Exit;
+use runtime::exec::{self, Exec, Io, Session};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::{Answered, late};
+use crate::host::Failure;
+use crate::real::{blocking, failure};
+
+/// How long output is waited for after the command has ended. All of it is there by then, unless the command left something
+/// behind that holds it open.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Runs the command in the container of `dir`; 0 is healthy. `most` is counted from when it is its turn at `starts`. One that
+/// takes longer is killed, and so is one whose future is dropped.
+pub(super) async fn run(
+    dir: PathBuf,
+    args: Vec<String>,
+    most: Duration,
+    starts: &Semaphore,
+) -> Result<String, String> {
+    let turn = starts.acquire().await.map_err(|error| failure("the agent is stopping", &error).0)?;
+    let mut answered = Answered::default();
+    let ran = timeout(most, ended(dir, args, turn, &mut answered)).await;
+    let output = answered.text();
+    match ran {
+        Ok(Ok(exit)) if exit.success() => Ok(output),
+        Ok(Ok(exit)) if output.trim().is_empty() => Err(exit.to_string()),
+        Ok(Ok(_)) => Err(output),
+        Ok(Err(Failure(why))) => Err(why),
+        Err(_) if output.trim().is_empty() => Err(late(most)),
+        Err(_) => Err(format!("{}: {output}", late(most))),
+    }
+}
+
+async fn ended(
+    dir: PathBuf,
+    args: Vec<String>,
+    turn: SemaphorePermit<'_>,
+    answered: &mut Answered,
+) -> Result<Exit, Failure> {
+    // What is not said is the container's own.
+    let exec = Exec {
+        args,
+        env: Vec::new(),
+        cwd: None,
+        user: None,
+        terminal: None,
+        stdin: false,
+        privileged: false,
+    };
+    let started = blocking(move || {
+        exec::start(&dir, &exec).map_err(|error| failure("the check could not be run", &error))
+    });
+    let Session { io, process } = started.await?;
+    drop(turn);
+    let lost = |error: io::Error| failure("the check was lost sight of", &error);
+    let stream = process.into_stream();
+    stream.set_nonblocking(true).map_err(lost)?;
+    let stream = UnixStream::from_std(stream).map_err(lost)?;
+    let (stdout, stderr) = match io {
+        Io::Pipes { stdin: _, stdout, stderr } => {
+            (Receiver::from_owned_fd(stdout).map_err(lost)?, Receiver::from_owned_fd(stderr).map_err(lost)?)
+        }
+        Io::Terminal(_) => return Err(Failure("the check was given a terminal".to_owned())),
+    };
+    {
+        let mut reading = std::pin::pin!(read_both(stdout, stderr, answered));
+        tokio::select! {
+            () = &mut reading => stream.readable().await.map_err(lost)?,
+            ended = stream.readable() => {
+                ended.map_err(lost)?;
+                // Whether it is all or not, what was read is what there is.
+                let _ = timeout(DRAIN, reading).await;
+            }
+        }
+    }
+    let stream = stream.into_std().map_err(lost)?;
+    stream.set_nonblocking(false).map_err(lost)?;
+    blocking(move || {
+        exec::exit_from(stream).map_err(|error| failure("how the check ended is not known", &error))
+    })
+    .await
+}
+
+/// Reads both to their end, and keeps the beginning of what comes, in the order in which it comes. The rest is read too: a
+/// command that is not listened to would wait.
+async fn read_both(
+    mut stdout: impl AsyncRead + Unpin,
+    mut stderr: impl AsyncRead + Unpin,
+    answered: &mut Answered,
+) {
+    let (mut from_stdout, mut from_stderr) = ([0; 4096], [0; 4096]);
+    let (mut out, mut err) = (true, true);
+    while out || err {
+        tokio::select! {
+            read = stdout.read(&mut from_stdout), if out => match read {
+                Ok(count) if count > 0 => answered.push(&from_stdout[..count]),
+                Ok(_) | Err(_) => out = false,
+            },
+            read = stderr.read(&mut from_stderr), if err => match read {
+                Ok(count) if count > 0 => answered.push(&from_stderr[..count]),
+                Ok(_) | Err(_) => err = false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::real::probe::KEPT;
+
+    #[tokio::test]
+    async fn a_flood_of_output_is_read_and_its_beginning_kept() {
+        let ((mut out, stdout), (mut err, stderr)) = (duplex(64), duplex(64));
+        let mut answered = Answered::default();
+        let write = async {
+            err.write_all(b"first").await.unwrap();
+            drop(err);
+            out.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
+            drop(out);
+        };
+        let ((), ()) = tokio::join!(write, read_both(stdout, stderr, &mut answered));
+        let text = answered.text();
+        assert_eq!((text.len(), text.contains("first")), (KEPT, true));
+    }
+}
