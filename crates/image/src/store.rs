@@ -1,15 +1,19 @@
 //! The content store: blobs by digest, records of complete images, unpacked layers.
 
+mod arrival;
 mod ingest;
 mod open;
+mod parts;
 mod paths;
 mod unpack;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
 
 use model::{Bytes, Digest};
 
@@ -21,10 +25,13 @@ use crate::limits;
 use crate::record::{Blob, Layer, Record, used};
 use crate::unpacker::Unpacker;
 
+pub use arrival::Arrival;
 pub use ingest::{IngestLayer, IngestLayerError};
 pub use open::OpenError;
+pub use parts::{LayerRef, Parts};
 pub(crate) use paths::Paths;
 pub use unpack::{UnpackError, Unpacked};
+pub use upkeep::Space;
 
 /// This node's images. Cheap to clone; every method may be called from several threads at once.
 #[derive(Clone, Debug)]
@@ -53,6 +60,8 @@ pub struct Stored {
     pub digest: Digest,
     /// Layers and configuration, as the manifest has them.
     pub size: Bytes,
+    /// When it came, or was last used: see [`Store::touch`].
+    pub used: SystemTime,
 }
 
 /// One file of an image, as another node would fetch it.
@@ -148,7 +157,11 @@ impl Store {
     pub fn list(&self) -> Vec<Stored> {
         let records = self.shared.records();
         let whole = records.values().filter(|record| self.is_whole(record));
-        whole.map(|record| Stored { digest: record.manifest.digest, size: record.size() }).collect()
+        let stored = |record: &Record| {
+            let digest = record.manifest.digest;
+            Stored { digest, size: record.size(), used: self.used(&digest) }
+        };
+        whole.map(stored).collect()
     }
 
     /// The files that make up a complete image: manifest, configuration, layers, each once.

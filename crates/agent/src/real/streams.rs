@@ -1,6 +1,8 @@
-//! Streams that a manager asks for: logs out, archives in. The agent dials, so that a node need not be reachable.
+//! Streams that a manager asks for: logs out, archives in and out, images to and from registries. The agent dials, so that a
+//! node need not be reachable.
 
 mod logs;
+mod transfers;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, Open, OpenLogs, chun
 use crate::agent::Opened;
 use crate::host::Failure;
 use crate::real::disk::Disk;
-use crate::real::failure;
+use crate::real::{Fetcher, failure};
 use crate::uplink::Manager;
 
 /// Metadata that names the stream that is dialled.
@@ -30,14 +32,14 @@ const CHUNKS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Server {
     disk: Disk,
-    images: image::Store,
+    fetcher: Arc<Fetcher>,
     connector: Connector,
 }
 
 impl Server {
-    /// `data` is the node's data directory.
-    pub fn new(data: PathBuf, images: image::Store, connector: Connector) -> Self {
-        Self { disk: Disk::new(data), images, connector }
+    /// `data` is the node's data directory, `fetcher` who brings images here and keeps them.
+    pub fn new(data: PathBuf, fetcher: Arc<Fetcher>, connector: Connector) -> Self {
+        Self { disk: Disk::new(data), fetcher, connector }
     }
 
     pub async fn run(self, mut opens: mpsc::UnboundedReceiver<Opened>) {
@@ -79,6 +81,10 @@ impl Server {
         let done = match what {
             Some(open::What::Logs(logs)) => self.logs(logs, &mut incoming, &sink).await,
             Some(open::What::Import(_)) => self.import(&mut incoming, &sink).await,
+            Some(open::What::Pull(pull)) => transfers::pull(&self.fetcher, pull, &mut incoming, &sink).await,
+            Some(open::What::Push(push)) => transfers::push(&self.fetcher, push, &mut incoming, &sink).await,
+            Some(open::What::Save(save)) => transfers::save(&self.fetcher, save, &sink).await,
+            Some(open::What::Details(details)) => transfers::details(&self.fetcher, details, &sink).await,
             None => Err(Failure("this version of gantry does not know what to stream".to_owned())),
         };
         match done {
@@ -108,7 +114,7 @@ impl Server {
     async fn import(&self, incoming: &mut Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
         let (pieces, archive) = mpsc::channel::<Vec<u8>>(8);
         let (progress, mut told) = tokio::sync::watch::channel(0u64);
-        let images = self.images.clone();
+        let images = self.fetcher.images.clone();
         let import = tokio::task::spawn_blocking(move || {
             let archive = Archive { pieces: archive, piece: Vec::new(), at: 0 };
             images.import(archive, &mut |now: image::Progress| {
@@ -124,9 +130,14 @@ impl Server {
                         }
                     }
                     Some(chunk::Kind::End(_)) => return,
-                    Some(chunk::Kind::Line(_) | chunk::Kind::Import(_) | chunk::Kind::Failure(_)) | None => {
-                        return;
-                    }
+                    Some(
+                        chunk::Kind::Line(_)
+                        | chunk::Kind::Import(_)
+                        | chunk::Kind::Failure(_)
+                        | chunk::Kind::Transfer(_)
+                        | chunk::Kind::Document(_),
+                    )
+                    | None => return,
                 }
             }
         };
