@@ -8,7 +8,8 @@ use prost::Message as _;
 const FOLDER: &str = "../../proto";
 
 /// By name, so that a file that is forgotten here is missed when it is used.
-const FILES: [&str; 5] = ["model.proto", "agent.proto", "api.proto", "log.proto", "raft.proto"];
+const FILES: [&str; 6] =
+    ["model.proto", "stream.proto", "agent.proto", "api.proto", "log.proto", "raft.proto"];
 
 /// Messages that hold a secret. `src/secret.rs` has their `Debug`.
 const SECRET: [&str; 5] = [

@@ -18,6 +18,8 @@ mod plane;
 mod probe;
 mod registries;
 pub mod streams;
+mod talk;
+mod tasks;
 mod words;
 
 pub use image as image_store;

@@ -5,6 +5,7 @@ mod images;
 mod inspect;
 mod join;
 mod logs;
+mod open;
 mod pins;
 mod registries;
 #[cfg(test)]
@@ -24,11 +25,12 @@ use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
     InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LoginRegistryReply,
-    LoginRegistryRequest, LogsRequest, NodeList, Progress, PullImageRequest, PushImageRequest, RegistryList,
-    RegistryRequest, RemoveImageRequest, RemoveStackRequest, SaveChunk, SaveImageRequest, ScaleRequest,
-    ServiceList, SetRegistryRequest, StackList, TagImageRequest, TaskList, TokenReply, TransferProgress,
-    VersionReply, VersionRequest,
+    LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest, PushImageRequest,
+    RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, SaveChunk, SaveImageRequest,
+    ScaleRequest, ServiceList, SetRegistryRequest, StackList, TagImageRequest, TaskList, TokenReply,
+    TransferProgress, VersionReply, VersionRequest,
 };
+use wire::proto::stream::Piece;
 
 use crate::dispatch::Dispatcher;
 use crate::leader::Parts;
@@ -191,6 +193,7 @@ impl Cluster for Api {
     type PullImageStream = Answers<TransferProgress>;
     type PushImageStream = Answers<TransferProgress>;
     type SaveImageStream = Answers<SaveChunk>;
+    type OpenStream = Answers<Piece>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
         let state = self.state().await?;
@@ -315,6 +318,13 @@ impl Cluster for Api {
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         logs::answer(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn open(
+        &self,
+        request: Request<Streaming<OpenInput>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
+        open::answer(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn import_image(

@@ -80,6 +80,7 @@ pub const TABLE: &[Rule] = &[
     Rule { method: "/gantry.api.v1.Cluster/ListNodes", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Inspect", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Logs", who: OPERATORS },
+    Rule { method: "/gantry.api.v1.Cluster/Open", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/ImportImage", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/ListImages", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/RemoveImage", who: OPERATORS },

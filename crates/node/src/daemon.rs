@@ -166,7 +166,7 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     let doors =
         doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
             .await?;
-    let streams = streams::Server::new(data.to_owned(), fetcher, connector);
+    let streams = streams::Server::new(data.to_owned(), fetcher, agent.details(), connector);
     // Each ends with this function: what outlives the daemon are the containers, and those are not its children.
     let mut heartbeats = tokio::task::JoinSet::new();
     heartbeats.spawn_on(heart.run(), threads.heart.handle());

@@ -1,9 +1,12 @@
 //! Control groups of a container and of a shim, whichever way the host has them: v1, v2, or hybrid, which counts as v1
 //! since the controllers are there.
 //!
-//! libcontainer puts the container's first process into its cgroup; the rest is here. Limits are not handed to
+//! libcontainer puts the container's processes into its cgroup; the rest is here. Limits are not handed to
 //! libcontainer, for which one that the host refuses is the end of the container. A path is absolute in the hierarchy
 //! (`/gantry/n1/s1-2-3.1`) and the same in each.
+
+pub(crate) mod freezer;
+pub(crate) mod usage;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -255,6 +258,8 @@ pub(crate) fn kill(hierarchies: &Hierarchies, path: &str, within: Duration) -> R
             // It may be dead already.
             let _gone = rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL);
         }
+        // A frozen process dies when it is thawed. What could not be thawed is still there at the deadline.
+        let _still_frozen = freezer::thaw(hierarchies, path);
         if !wait_for_any(&killed, deadline) {
             return Err(CgroupError::Unkillable { path: path.to_owned(), pids: still.into_iter().collect() });
         }
@@ -281,7 +286,7 @@ fn wait_for_any(processes: &[OwnedFd], deadline: Instant) -> bool {
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The processes in the cgroup and below it, in any hierarchy. A cgroup that does not exist has none.
-fn members(hierarchies: &Hierarchies, path: &str) -> Result<BTreeSet<i32>, CgroupError> {
+pub(crate) fn members(hierarchies: &Hierarchies, path: &str) -> Result<BTreeSet<i32>, CgroupError> {
     let mut pids = BTreeSet::new();
     for dir in hierarchies.dirs(path) {
         for dir in

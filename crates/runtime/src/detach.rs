@@ -1,8 +1,11 @@
-//! How an exec'd shim becomes a process of its own: no inherited descriptor, session or parent.
+//! How an exec'd shim becomes a process of its own, with no inherited descriptor, session or parent; and how it splits off
+//! others for work that it must not do itself.
 #![expect(unsafe_code, reason = "fork, close_range, malloc_trim and madvise have no safe form")]
 
+use std::ffi::CStr;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -35,8 +38,62 @@ pub(crate) struct Ready(OwnedFd);
 /// To be called before anything else is opened.
 pub(crate) fn close_inherited() -> io::Result<()> {
     // SAFETY: called first thing in `main` of a single-threaded program, so no value that owns a descriptor exists yet.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    unsafe { close_range(3, u32::MAX) }
+}
+
+/// # Safety
+///
+/// No value that owns one of these descriptors may be used or dropped afterwards.
+unsafe fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: nothing but descriptors is concerned, and the caller vouches for those.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Does `work` in a child process of this name, which has of the caller's descriptors the standard ones and `kept`, no
+/// blocked signal, and `/` as its working directory. It ends with the work, also by a panic: nothing that the caller
+/// would do next, or drop, happens in it a second time. The same holds for what `work` itself clones.
+///
+/// Memory that the child takes is its own and gone with it.
+pub(crate) fn fork_off(name: &CStr, kept: &[RawFd], work: impl FnOnce()) -> io::Result<Pid> {
+    // SAFETY: the process has one thread, so the child may do whatever the parent might.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let worked = catch_unwind(AssertUnwindSafe(|| settle(name, kept).map(|()| work())));
+            // SAFETY: it ends the process and nothing else; what is registered to happen at exit is the parent's.
+            unsafe { libc::_exit(i32::from(!matches!(worked, Ok(Ok(()))))) }
+        }
+    }
+}
+
+/// Makes a forked child what [`fork_off`] says.
+fn settle(name: &CStr, kept: &[RawFd]) -> io::Result<()> {
+    nix::sys::prctl::set_name(name)?;
+    SigSet::empty().thread_set_mask()?;
+    nix::unistd::chdir("/")?;
+    for (first, last) in others(kept) {
+        // SAFETY: the owners of these descriptors are values of the parent's that this process, which ends with `work`,
+        // neither uses nor drops.
+        unsafe { close_range(first, last) }?;
+    }
+    Ok(())
+}
+
+/// The ranges of descriptors above stderr that `kept` are not in.
+fn others(kept: &[RawFd]) -> Vec<(u32, u32)> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut ranges = Vec::new();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if fd > first {
+            ranges.push((first, fd - 1));
+        }
+        first = fd + 1;
+    }
+    ranges.push((first, u32::MAX));
+    ranges
 }
 
 /// Splits off the shim: a session of its own, adoptive parent of what its container leaves behind, signals that it reads
@@ -111,5 +168,17 @@ impl Ready {
     /// The launcher may have been killed; nobody is waiting then.
     pub(crate) fn announce(self) {
         let _unheard = std::fs::File::from(self.0).write_all(b"1");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_closed_is_all_but_what_is_kept() {
+        assert_eq!(others(&[]), [(3, u32::MAX)]);
+        assert_eq!(others(&[9, 3, 5, 4]), [(6, 8), (10, u32::MAX)]);
+        assert_eq!(others(&[2, 7, 7, -1]), [(3, 6), (8, u32::MAX)]);
     }
 }

@@ -64,6 +64,8 @@ pub struct Running {
     pub since: Timestamp,
     /// What was asked for and this host does not do.
     pub warnings: Vec<String>,
+    /// All of it stands still: [`pause`].
+    pub paused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +100,8 @@ pub fn inspect(dir: &Path) -> Result<Observed, InspectError> {
     let shim =
         record::lock_holder(dir).map_err(|source| InspectError::Lock { dir: dir.to_owned(), source })?;
     match (shim, started) {
-        (Some(_), Some(Started { pid, at_ms, warnings })) => {
-            Ok(Observed::Running(Running { pid, since: Timestamp(at_ms), warnings }))
+        (Some(_), Some(Started { pid, at_ms, warnings, paused })) => {
+            Ok(Observed::Running(Running { pid, since: Timestamp(at_ms), warnings, paused }))
         }
         (Some(_), None) => Ok(Observed::Starting),
         (None, started) => {
@@ -197,6 +199,10 @@ pub enum RequestError {
     Garbled { dir: PathBuf, source: serde_json::Error },
     #[error("the shim in {dir} refused: {why}")]
     Refused { dir: PathBuf, why: String },
+    #[error(
+        "the container in {dir} was started by an older gantry, which cannot do this; replace its task to be able to"
+    )]
+    Older { dir: PathBuf },
 }
 
 /// Asks the shim to stop the container: `signal` to its first process, and SIGKILL to all of it after `grace`. Returns
@@ -206,9 +212,21 @@ pub fn request_stop(dir: &Path, signal: i32, grace: Duration) -> Result<(), Requ
     request(dir, Op::Stop { signal, grace_ms })
 }
 
-/// Sends the container's first process a signal.
+/// Sends the container's first process a signal. SIGKILL resumes a container that is paused, as in Docker; another signal
+/// arrives when it is resumed.
 pub fn signal(dir: &Path, signal: i32) -> Result<(), RequestError> {
     request(dir, Op::Signal { signal })
+}
+
+/// Stops all processes of the container where they are, until [`resume`], or a request to stop. Returns when they stand
+/// still. Once more changes nothing.
+pub fn pause(dir: &Path) -> Result<(), RequestError> {
+    request(dir, Op::Pause)
+}
+
+/// Lets a paused container go on. One that is not paused stays as it is.
+pub fn resume(dir: &Path) -> Result<(), RequestError> {
+    request(dir, Op::Resume)
 }
 
 fn request(dir: &Path, op: Op) -> Result<(), RequestError> {
@@ -223,15 +241,23 @@ fn request(dir: &Path, op: Op) -> Result<(), RequestError> {
     }
     match serde_json::from_str(&line) {
         Ok(Reply::Done | Reply::Running { .. } | Reply::Exited(_)) => Ok(()),
+        Ok(Reply::Refused { why }) if why.starts_with(protocol::UNKNOWN) => {
+            Err(RequestError::Older { dir: dir.to_owned() })
+        }
         Ok(Reply::Refused { why }) => Err(RequestError::Refused { dir: dir.to_owned(), why }),
         Err(source) => Err(RequestError::Garbled { dir: dir.to_owned(), source }),
     }
 }
 
+/// A connection to the shim.
+pub(crate) fn connect(dir: &Path) -> io::Result<UnixStream> {
+    let (_dir, path) = short_path(dir, record::SOCKET)?;
+    UnixStream::connect(path)
+}
+
 fn ask(dir: &Path, op: Op) -> Result<UnixStream, RequestError> {
     let no_shim = |source| RequestError::NoShim { dir: dir.to_owned(), source };
-    let (_dir, path) = short_path(dir, record::SOCKET).map_err(no_shim)?;
-    let mut stream = UnixStream::connect(path).map_err(no_shim)?;
+    let mut stream = connect(dir).map_err(no_shim)?;
     stream.write_all(&protocol::line(&Request { v: protocol::VERSION, op })).map_err(no_shim)?;
     Ok(stream)
 }
@@ -386,7 +412,7 @@ mod tests {
 
         std::fs::write(dir.join(record::LOCK), "").unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "a shim was there and is not any more");
-        let started = Started { pid: 1, at_ms: 7, warnings: Vec::new() };
+        let started = Started { pid: 1, at_ms: 7, warnings: Vec::new(), paused: false };
         record::save(dir, record::STATE, &started, Durability::Cached).unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "process 1 lives, and is not believed");
 
@@ -412,8 +438,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(watch(dir.path()), Err(RequestError::NoShim { .. })));
         assert!(matches!(signal(&dir.path().join("absent"), 15), Err(RequestError::NoShim { .. })));
+        assert!(matches!(pause(dir.path()), Err(RequestError::NoShim { .. })));
         let spawned = spawn(dir.path(), &ShimBinary::at("/bin/true"));
         assert!(matches!(spawned, Err(SpawnError::NoLaunch { .. })));
+    }
+
+    #[test]
+    fn a_shim_that_does_not_know_what_is_asked_is_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join(record::SOCKET)).unwrap();
+        let shim = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let refused = b"{\"reply\":\"refused\",\"why\":\"not a request: unknown variant `pause`\"}\n";
+            stream.write_all(refused).unwrap();
+            BufReader::new(stream).read_line(&mut String::new()).unwrap();
+        });
+        assert!(matches!(pause(dir.path()), Err(RequestError::Older { .. })));
+        shim.join().unwrap();
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub struct Launch {
     pub log: LogPolicy,
     /// Files that the container sees in place of its image's, by path in the container: `/etc/hosts` and the like.
     pub files: BTreeMap<PathBuf, String>,
+    /// Its standard streams are a terminal, and what it prints there is logged as its stdout.
+    #[serde(default)]
+    pub terminal: bool,
+    /// Its stdin waits for input from who attaches ([`crate::attach`]); otherwise there is nothing to be read from it.
+    #[serde(default)]
+    pub stdin: bool,
 }
 
 /// What the kernel holds the container to. A limit that the host cannot enforce is a warning on the running container.
@@ -127,7 +133,7 @@ pub enum InvalidLaunch {
 }
 
 impl Launch {
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// Writes the order into the task directory.
     pub fn save(&self, dir: &Path) -> std::io::Result<()> {
@@ -205,6 +211,8 @@ pub(crate) mod tests {
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::from([("/etc/hosts".into(), "127.0.0.1 localhost\n".to_owned())]),
+            terminal: false,
+            stdin: false,
         }
     }
 
@@ -248,7 +256,7 @@ pub(crate) mod tests {
             launch.check().unwrap_err().to_string()
         };
         assert_eq!(sample().check(), Ok(()));
-        assert_eq!(refused(|l| l.version = 1), "launch has version 1; this shim knows version 2");
+        assert_eq!(refused(|l| l.version = 1), "launch has version 1; this shim knows version 3");
         assert_eq!(refused(|l| l.task = "../x".to_owned()), "`../x` is not a task id");
         assert_eq!(refused(|l| l.layers.clear()), "s1-2-3 has no layers");
         assert_eq!(refused(|l| l.args.clear()), "s1-2-3 has nothing to run");
@@ -272,5 +280,17 @@ pub(crate) mod tests {
         std::fs::write(dir.path().join(record::LAUNCH), text.replacen('{', "{\"privileged\":true,", 1))
             .unwrap();
         assert!(Launch::load(dir.path()).is_err());
+    }
+
+    #[test]
+    fn what_version_two_wrote_is_read_to_end_its_container_and_not_to_start_it() {
+        let dir = tempfile::tempdir().unwrap();
+        Launch { version: 2, ..sample() }.save(dir.path()).unwrap();
+        let path = dir.path().join(record::LAUNCH);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(",\"terminal\":false,\"stdin\":false", "")).unwrap();
+        let launch = Launch::load(dir.path()).unwrap().unwrap();
+        assert_eq!(launch.check(), Err(InvalidLaunch::Version(2)));
+        assert_eq!((launch.terminal, launch.stdin), (false, false));
     }
 }

@@ -16,13 +16,19 @@
 //! Where to enter, in reading order:
 //!
 //! - [`launch`]: what is to be run, and Docker's rule for what the command line is;
-//! - [`handle`]: the agent's side: spawn, inspect, watch, stop, bury, destroy;
+//! - [`handle`]: the agent's side: spawn, inspect, watch, pause, stop, bury, destroy;
+//! - [`exec`], [`attach`]: another process in a running container, and the container's own input and output;
+//! - [`stats`], [`changes`]: what it uses, which processes it has, and what it did to its image's files;
 //! - [`shim`]: the shim's life, step by step, with `shim/start.rs` (makes the container), `shim/supervise.rs` (the loop
-//!   until its end) and `shim/client.rs` (who may ask what);
+//!   until its end), `shim/ending.rs` (what is left then), `shim/client.rs` (who may ask what), `shim/stdio.rs` and
+//!   `shim/attached.rs` (the container's streams, and who sees them), `shim/minder.rs` and `shim/tenant.rs` (a process that
+//!   joins the container, and the one beside it);
+//! - `protocol`, `passing`: what the two say to each other, and which descriptors they hand over;
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `confine` and [`seccomp`]: what it may ask of the kernel;
-//! - `cgroup`: limits, counting OOM kills, killing and removing;
+//! - `cgroup`: limits, counting, freezing, killing and removing;
+//! - `terminal`: pseudo-terminals;
 //! - [`logs`]: the log's format, rotation, and a reader that can follow;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
@@ -30,14 +36,18 @@
 //! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
 //! policies or the cluster.
 
+pub mod attach;
 pub mod binary;
 mod cgroup;
+pub mod changes;
 mod confine;
 mod detach;
+pub mod exec;
 pub mod handle;
 pub mod launch;
 pub mod logs;
 mod oci;
+mod passing;
 mod payload;
 mod protocol;
 mod record;
@@ -45,6 +55,8 @@ mod rootfs;
 pub mod seccomp;
 pub mod shim;
 pub mod skeleton;
+pub mod stats;
+mod terminal;
 mod user;
 
 pub use binary::ShimBinary;

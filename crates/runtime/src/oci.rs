@@ -13,6 +13,9 @@ use crate::user::Identity;
 /// What an image that sets no `PATH` gets, as in Docker.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What a process with a terminal gets that has no `TERM`, as in Docker.
+pub(crate) const TERM: &str = "xterm";
+
 /// Docker's default capabilities less NET_RAW: with it, a container could forge packets of its neighbours. `ping` works
 /// without, through `ping_group_range`.
 pub(crate) const CAPABILITIES: [&str; 13] = [
@@ -71,7 +74,7 @@ pub(crate) fn config(
     // [`crate::confine`] gives the last one up, before anything of the image runs.
     let capabilities: Vec<&str> = CAPABILITIES.into_iter().chain([confine::LOADS_FILTERS]).collect();
     let mut process = json!({
-        "terminal": false,
+        "terminal": launch.terminal,
         "user": { "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups },
         "args": launch.args,
         "env": environment(launch, identity),
@@ -124,6 +127,9 @@ fn environment(launch: &Launch, identity: &Identity) -> Vec<String> {
         ("HOME", identity.home.as_str()),
         ("HOSTNAME", launch.hostname.as_str()),
     ]);
+    if launch.terminal {
+        variables.insert("TERM", TERM);
+    }
     // What has no `=` is not a variable, in Docker neither.
     variables.extend(
         launch.env.iter().filter_map(|entry| entry.split_once('=')).filter(|(name, _)| !name.is_empty()),
@@ -257,6 +263,18 @@ mod tests {
                 gid: 34, uid: 33}}
             "#]],
         );
+    }
+
+    #[test]
+    fn a_terminal_has_a_name() {
+        let process = |env: &[&str]| {
+            let env = env.iter().map(|entry| (*entry).to_owned()).collect();
+            built(&Launch { terminal: true, env, ..sample() }, &CgroupView::Unified)["process"].clone()
+        };
+        let has = |process: &Value, entry: &str| process["env"].as_array().unwrap().contains(&json!(entry));
+        assert_eq!(process(&[])["terminal"], json!(true));
+        assert!(has(&process(&[]), "TERM=xterm"));
+        assert!(has(&process(&["TERM=vt100"]), "TERM=vt100"));
     }
 
     #[test]

@@ -27,10 +27,15 @@ impl Payload {
     pub(crate) fn new(confinement: Confinement) -> Self {
         Self { confinement: Rc::new(confinement) }
     }
+
+    /// For who joins the container later.
+    pub(crate) fn confinement(&self) -> Rc<Confinement> {
+        self.confinement.clone()
+    }
 }
 
 /// Docker's and the shells' code for a program that is there and cannot be run.
-const CANNOT_EXECUTE: i32 = 126;
+pub(crate) const CANNOT_EXECUTE: i32 = 126;
 
 impl Executor for Payload {
     /// Called as the container's user in the container's root, when a failure can still be told to the shim. The last of
@@ -61,7 +66,7 @@ impl Executor for Payload {
 }
 
 /// Replaces this process; returns only with the reason why it could not.
-fn exec(program: &Path, args: &[String]) -> String {
+pub(crate) fn exec(program: &Path, args: &[String]) -> String {
     // SAFETY: the default disposition is not a handler, so no code of ours can run in a signal's context.
     let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     // The shim keeps its signals blocked, and a mask is inherited.
@@ -69,7 +74,7 @@ fn exec(program: &Path, args: &[String]) -> String {
     if let Err(reason) = result {
         return format!("cannot reset signals: {reason}");
     }
-    let c_string = |text: &[u8]| CString::new(text).expect("Launch::check refuses NUL bytes");
+    let c_string = |text: &[u8]| CString::new(text).expect("Launch::check and Exec::check refuse NUL bytes");
     let path = c_string(program.as_os_str().as_encoded_bytes());
     let args: Vec<CString> = args.iter().map(|arg| c_string(arg.as_bytes())).collect();
     // Not `execvp`: it would run a script without `#!` through /bin/sh, which Docker does not.
@@ -79,7 +84,7 @@ fn exec(program: &Path, args: &[String]) -> String {
     }
 }
 
-fn program_and_path(spec: &Spec) -> (String, String) {
+pub(crate) fn program_and_path(spec: &Spec) -> (String, String) {
     let process = spec.process().as_ref();
     let args = process.and_then(|process| process.args().as_ref());
     let env = process.and_then(|process| process.env().as_ref()).into_iter().flatten();
@@ -88,7 +93,7 @@ fn program_and_path(spec: &Spec) -> (String, String) {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum NotRunnable {
+pub(crate) enum NotRunnable {
     #[error("`{0}` is not in the image")]
     NoSuchFile(String),
     #[error("`{0}` is not in the image's PATH ({1})")]
@@ -98,7 +103,7 @@ enum NotRunnable {
 }
 
 /// Finds the program as execvp(3) does. A name with a slash is a path; an empty element of `PATH` is the current directory.
-fn find(program: &str, path: &str) -> Result<PathBuf, NotRunnable> {
+pub(crate) fn find(program: &str, path: &str) -> Result<PathBuf, NotRunnable> {
     let candidates: Vec<PathBuf> = if program.contains('/') {
         vec![PathBuf::from(program)]
     } else {

@@ -27,6 +27,8 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const ROOTFS: &str = "rootfs";
 pub(crate) const FILES: &str = "files";
 pub(crate) const RUN: &str = "run";
+/// Also in the bundle: what libcontainer is given for each process that joins the container, while it is made.
+pub(crate) const EXECS: &str = "execs";
 
 /// `state.json`: the container's first process runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub(crate) struct Started {
     pub(crate) at_ms: u64,
     /// What was asked for and the host does not do.
     pub(crate) warnings: Vec<String>,
+    #[serde(default)]
+    pub(crate) paused: bool,
 }
 
 /// `exit.json`: it is over, and nothing of it is left but this directory.
@@ -149,7 +153,9 @@ fn whole_file() -> libc::flock {
 ///
 /// A POSIX record lock and not `flock`, because it belongs to the process: it goes away with the shim whatever else still
 /// has the file open, children cloned by libcontainer included, it names its holder, and it survives no reboot. So no
-/// process id has to be believed, and none that was given out again is ever mistaken for a shim.
+/// process id has to be believed, and none that was given out again is ever mistaken for a shim. A forked child has a table
+/// of descriptors of its own, which is what the kernel takes for the owner: it inherits no lock, and what it closes
+/// gives none up.
 pub(crate) fn lock(dir: &Path) -> io::Result<Option<File>> {
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))?;

@@ -6,15 +6,22 @@
 //! 2. It moves to a cgroup and a mount namespace of its own ([`start`]), mounts the root file system there, checks it,
 //!    writes `config.json`, and has libcontainer make the container; then it sets the limits, and starts it.
 //! 3. `state.json` is written and the agent let go. What goes wrong before that is an `exit.json` that says why.
-//! 4. It copies output to the log, answers its socket and reaps ([`supervise`]) until the container's first process ends.
-//! 5. It kills what is left in the cgroup, drains the output, removes cgroup and mount, and only then writes
-//!    `exit.json`: who reads it knows that nothing is left but the directory.
+//! 4. It copies output to the log and to who is attached ([`attached`]), answers its socket and reaps ([`supervise`]) until
+//!    the container's first process ends. A process that is to join the container it leaves to one that it forks
+//!    ([`minder`]).
+//! 5. It sees those off, kills what is left in the cgroup, drains the output, removes cgroup and mount, and only then writes
+//!    `exit.json` ([`ending`]): who reads it knows that nothing is left but the directory.
 //!
 //! Killed at any point, it leaves at most a cgroup with processes in it, which is for [`crate::handle::bury`].
 
+mod attached;
 mod client;
+mod ending;
+mod minder;
 mod start;
+mod stdio;
 mod supervise;
+mod tenant;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -27,6 +34,7 @@ use crate::launch::Launch;
 use crate::record::{self, Durability, Ended, ExitForm, chain};
 use crate::rootfs;
 use start::{Container, StartError};
+use supervise::Charge;
 
 /// How long SIGKILL may take to empty a cgroup before the shim reports what is left and goes on.
 const KILL_TIME: Duration = Duration::from_secs(5);
@@ -84,8 +92,10 @@ fn serve(dir: &Path, ready: Ready) -> Result<(), ShimError> {
     };
     ready.announce();
     detach::trim_memory();
-    let (status, waiting) = supervise::until_end(&launch, container).map_err(ShimError::Supervise)?;
+    let charge = Charge { dir, launch: &launch, hierarchies: &hierarchies };
+    let (status, mut waiting) = supervise::until_end(charge, container).map_err(ShimError::Supervise)?;
     let oom = status.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
+    waiting.see_off_minders(&hierarchies, &launch.cgroup);
     let remains = clean(dir, &launch, &hierarchies);
     let drained = waiting.drain();
     let ended = Ended { exit: status.exit(oom), at_ms: status.at.0, reason: remains };

@@ -5,6 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "this is a test, though not in a `#[test]` function")]
 
+#[path = "host/exec.rs"]
+mod exec;
+#[path = "host/running.rs"]
+mod running;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -55,7 +60,8 @@ fn main() -> ExitCode {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut out = std::io::stdout();
-    let chosen: Vec<&(&str, Test)> = TESTS.iter().filter(|(name, _)| is_chosen(name, &args)).collect();
+    let tests = TESTS.iter().chain(exec::TESTS).chain(running::TESTS);
+    let chosen: Vec<&(&str, Test)> = tests.filter(|(name, _)| is_chosen(name, &args)).collect();
     if has("--list") {
         // None is ignored, and `--ignored` asks for those.
         for (name, _) in chosen.into_iter().filter(|_| !has("--ignored")) {
@@ -103,7 +109,9 @@ impl Bed {
         let busybox = Path::new("/bin/busybox");
         assert!(busybox.exists(), "{} is missing: apt-get install busybox-static", busybox.display());
         std::fs::copy(busybox, bin.join("busybox")).unwrap();
-        for applet in ["cat", "dd", "grep", "hostname", "id", "ls", "sh", "sleep", "true", "unshare"] {
+        let applets =
+            "cat dd grep head hostname id ln ls mkdir mkfifo readlink rm sh sleep stty true tty unshare yes";
+        for applet in applets.split(' ') {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         seccomp::write_filter(&dir.join("seccomp")).unwrap();
@@ -131,6 +139,8 @@ impl Bed {
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::new(),
+            terminal: false,
+            stdin: false,
         };
         Attempt { dir: self.dir.join(format!("tasks/{number}")), launch }
     }
@@ -212,11 +222,16 @@ impl Attempt {
 
     /// Waits until the container has said something, which the log has as soon as a reader sees it.
     fn hear(&self, text: &str) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
-        while !self.lines(Stream::Stdout).iter().any(|line| line == text) {
-            assert!(std::time::Instant::now() < deadline, "never heard {text:?}");
-            std::thread::yield_now();
-        }
+        until(&format!("{text:?} is heard"), || self.lines(Stream::Stdout).iter().any(|line| line == text));
+    }
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never came that {what}");
+        std::thread::yield_now();
     }
 }
 

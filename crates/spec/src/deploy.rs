@@ -2,39 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    Bytes, Constraint, InvalidConstraint, Limits, MAX_REPLICAS, MilliCpu, Reservations, Resources,
-    RestartCondition, RestartPolicy,
-};
+use model::{Constraint, InvalidConstraint, MAX_REPLICAS, RestartCondition, RestartPolicy};
 
-use crate::problem::{Report, Span, shown};
+use crate::limits::{self, Amounts};
+use crate::problem::{Report, shown};
 use crate::tree::{Entry, Node};
-use crate::{duration, keys, service, typed};
+use crate::typed::{self, Placed};
+use crate::{duration, keys, service};
 
-/// Docker's least limit of memory. A container with less is killed before its program begins.
-const MIN_MEMORY: Bytes = Bytes(6 << 20);
-/// A hundredth of a CPU, Docker's least limit: the kernel takes no quota below 1 ms of its 100 ms period.
-const MIN_CPU: MilliCpu = MilliCpu(10);
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deploy {
-    pub(crate) replicas: u32,
+    pub(crate) replicas: Placed<u32>,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) resources: Resources,
+    pub(crate) limits: Amounts,
+    pub(crate) reservations: Amounts,
     pub(crate) restart: Option<RestartPolicy>,
     pub(crate) constraints: Vec<Constraint>,
-}
-
-impl Default for Deploy {
-    fn default() -> Self {
-        Self {
-            replicas: 1,
-            labels: BTreeMap::new(),
-            resources: Resources::default(),
-            restart: None,
-            constraints: Vec::new(),
-        }
-    }
 }
 
 pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
@@ -44,10 +27,10 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
             "mode" => mode(value, report),
             "replicas" => {
                 let replicas = typed::integer(value, "`replicas`", 0..=MAX_REPLICAS, report);
-                deploy.replicas = replicas.unwrap_or(deploy.replicas);
+                deploy.replicas = replicas.map(|replicas| (value.span, replicas));
             }
             "labels" => deploy.labels = service::labels(value, "`deploy.labels`", report),
-            "resources" => deploy.resources = resources(value, report),
+            "resources" => resources(value, &mut deploy, report),
             "restart_policy" => deploy.restart = Some(restart_policy(value, report)),
             "placement" => deploy.constraints = placement(value, report),
             _ => keys::refuse(key, keys::DEPLOY, report),
@@ -70,100 +53,13 @@ fn mode(node: &Node, report: &mut Report<'_>) {
     }
 }
 
-/// A quantity and where it stands, to compare it with another.
-type Placed<T> = Option<(Span, T)>;
-
-#[derive(Default)]
-struct Amounts {
-    cpu: Placed<MilliCpu>,
-    memory: Placed<Bytes>,
-    pids: Option<u32>,
-}
-
-fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
-    let (mut limits, mut reservations) = (Amounts::default(), Amounts::default());
+fn resources(node: &Node, deploy: &mut Deploy, report: &mut Report<'_>) {
     for Entry { key, value } in typed::entries(node, "`resources`", report) {
         match key.text.as_str() {
-            "limits" => limits = self::limits(value, report),
-            "reservations" => reservations = self::reservations(value, report),
+            "limits" => deploy.limits = limits::limits(value, report),
+            "reservations" => deploy.reservations = limits::reservations(value, report),
             _ => keys::refuse(key, keys::RESOURCES, report),
         }
-    }
-    within("cpus", reservations.cpu, limits.cpu, report);
-    within("memory", reservations.memory, limits.memory, report);
-    let value = |cpu: Placed<MilliCpu>| cpu.map(|(_, cpu)| cpu);
-    let size = |memory: Placed<Bytes>| memory.map(|(_, memory)| memory);
-    Resources {
-        reservations: Reservations {
-            cpu: value(reservations.cpu).unwrap_or_default(),
-            memory: size(reservations.memory).unwrap_or_default(),
-        },
-        limits: Limits { cpu: value(limits.cpu), memory: size(limits.memory), pids: limits.pids },
-    }
-}
-
-/// The limits. As in Docker, a limit of 0 is none.
-fn limits(node: &Node, report: &mut Report<'_>) -> Amounts {
-    let mut amounts = Amounts::default();
-    for Entry { key, value } in typed::entries(node, "`limits`", report) {
-        match key.text.as_str() {
-            "cpus" => amounts.cpu = at_least(MIN_CPU, cpus(value, report), "0.01", report),
-            "memory" => amounts.memory = at_least(MIN_MEMORY, memory(value, report), "6m", report),
-            "pids" => {
-                let pids = typed::integer(value, "`pids`", 0..=u32::MAX, report);
-                amounts.pids = pids.filter(|&pids| pids > 0);
-            }
-            _ => keys::refuse(key, keys::LIMITS, report),
-        }
-    }
-    amounts
-}
-
-fn reservations(node: &Node, report: &mut Report<'_>) -> Amounts {
-    let mut amounts = Amounts::default();
-    for Entry { key, value } in typed::entries(node, "`reservations`", report) {
-        match key.text.as_str() {
-            "cpus" => amounts.cpu = cpus(value, report),
-            "memory" => amounts.memory = memory(value, report),
-            _ => keys::refuse(key, keys::RESERVATIONS, report),
-        }
-    }
-    amounts
-}
-
-fn cpus(node: &Node, report: &mut Report<'_>) -> Placed<MilliCpu> {
-    typed::quantity(node, "`cpus`", MilliCpu::parse, report).map(|cpu| (node.span, cpu))
-}
-
-fn memory(node: &Node, report: &mut Report<'_>) -> Placed<Bytes> {
-    typed::quantity(node, "`memory`", Bytes::parse, report).map(|memory| (node.span, memory))
-}
-
-/// A limit that the kernel can hold, or none if it is 0.
-fn at_least<T: Default + PartialOrd>(
-    least: T,
-    limit: Placed<T>,
-    written: &str,
-    report: &mut Report<'_>,
-) -> Placed<T> {
-    let (span, limit) = limit.filter(|(_, limit)| *limit != T::default())?;
-    if limit < least {
-        let hint = format!("write `{written}` or more, or take it out for no limit");
-        report.error_with(span, format!("the limit is below {written}, which nothing can run in"), hint);
-        return None;
-    }
-    Some((span, limit))
-}
-
-fn within<T: PartialOrd>(what: &str, reserved: Placed<T>, limit: Placed<T>, report: &mut Report<'_>) {
-    if let (Some((span, reserved)), Some((at, limit))) = (reserved, limit)
-        && reserved > limit
-    {
-        report.error_with(
-            span,
-            format!("this reserves more {what} than the limit {} allows", at.seen_from(span)),
-            "reserve at most what the limit is",
-        );
     }
 }
 

@@ -37,12 +37,31 @@ pub(crate) const PLACEMENT: &[&str] = &["constraints", "preferences", "max_repli
 pub(crate) const PORT: &[&str] =
     &["name", "mode", "host_ip", "target", "published", "protocol", "app_protocol"];
 
+pub(crate) const ULIMIT: &[&str] = &["soft", "hard"];
+pub(crate) const BLKIO: &[&str] = &[
+    "device_read_bps",
+    "device_read_iops",
+    "device_write_bps",
+    "device_write_iops",
+    "weight",
+    "weight_device",
+];
+pub(crate) const DEVICE: &[&str] = &["source", "target", "permissions"];
+pub(crate) const LOGGING: &[&str] = &["driver", "options"];
+pub(crate) const HEALTHCHECK: &[&str] =
+    &["disable", "interval", "retries", "test", "timeout", "start_period", "start_interval"];
+pub(crate) const MOUNT: &[&str] =
+    &["type", "source", "target", "read_only", "consistency", "bind", "volume", "tmpfs", "image"];
+pub(crate) const MOUNT_BIND: &[&str] = &["propagation", "create_host_path", "recursive", "selinux"];
+pub(crate) const MOUNT_TMPFS: &[&str] = &["size", "mode"];
+
 /// Of keys that one could have meant. None of Compose's is longer.
 const MAX_LENGTH: usize = 32;
 
 /// Says of a key that nobody acted on what it is. `known` are Compose's keys in its place.
 ///
-/// Extensions (`x-…`) are their owners' and pass, as Compose has it; `x-gantry` is ours.
+/// Extensions (`x-…`) are their owners' and pass, as Compose has it; `x-gantry` is ours, and does not come here
+/// where it means something.
 pub(crate) fn refuse(key: &Key, known: &[&str], report: &mut Report<'_>) {
     let name = key.text.as_str();
     if name.starts_with("x-") && name != "x-gantry" {
@@ -52,19 +71,21 @@ pub(crate) fn refuse(key: &Key, known: &[&str], report: &mut Report<'_>) {
         report.error_with(key.span, format!("gantry does not do `{name}` yet"), instead_of(name));
         return;
     }
-    let message = format!("unknown key `{}`", shown(name));
+    unknown(key, known, "it is not in the Compose Specification; keys of your own begin with `x-`", report);
+}
+
+/// Says that there is no such key in its place, and which one was meant; `otherwise` is the hint if none comes
+/// close.
+pub(crate) fn unknown(key: &Key, known: &[&str], otherwise: &str, report: &mut Report<'_>) {
+    let message = format!("unknown key `{}`", shown(&key.text));
     // Working out what was meant is the dearest thing that is done for an error.
     if report.is_full() {
         report.error(key.span, message);
         return;
     }
-    match nearest(name, known) {
+    match nearest(&key.text, known) {
         Some(meant) => report.error_with(key.span, message, format!("did you mean `{meant}`?")),
-        None => report.error_with(
-            key.span,
-            message,
-            "it is not in the Compose Specification; keys of your own begin with `x-`",
-        ),
+        None => report.error_with(key.span, message, otherwise),
     }
 }
 
@@ -72,11 +93,8 @@ fn instead_of(name: &str) -> &'static str {
     match name {
         "build" => "build the image beforehand and name it with `image`",
         "env_file" => "list the variables under `environment`",
-        "scale" => "write `deploy.replicas`",
-        "cpus" | "cpu_quota" => "write `deploy.resources.limits.cpus`",
-        "mem_limit" => "write `deploy.resources.limits.memory`",
-        "mem_reservation" => "write `deploy.resources.reservations.memory`",
-        "pids_limit" => "write `deploy.resources.limits.pids`",
+        "cpu_count" | "cpu_percent" => "write `cpus`",
+        "pull_refresh_after" => "write for example `pull_policy: every_12h`",
         "include" | "extends" => "name several files with -f; they are merged",
         _ => "take it out to deploy without it",
     }

@@ -1,9 +1,9 @@
 //! Compose files into the [`model`], each problem with its file, line, column and a hint.
 //!
 //! Enter at [`load`]. A file goes one way: `tree` reads YAML into nodes that know their place, `interpolate`
-//! fills in the variables, `merge` lays the files over each other, and `project`, `service`, `ports` and
-//! `deploy` type what came out. Each of them puts what it finds into a `Report` and goes on, so that one run
-//! shows all problems of a file.
+//! fills in the variables, `merge` lays the files over each other, and `project`, `service` and the modules
+//! below them type what came out, a few keys each. Each of them puts what it finds into a `Report` and goes
+//! on, so that one run shows all problems of a file.
 //!
 //! **Invariant:** no key is dropped in silence. It is acted on; or it means nothing in a cluster and there is
 //! a warning; or it is an error.
@@ -22,13 +22,33 @@ mod yaml;
 mod interpolate;
 mod merge;
 
-mod deploy;
-mod ports;
 mod project;
 mod service;
 
+mod deploy;
+mod limits;
+mod ports;
+mod pull;
+
+mod container;
+mod devices;
+mod isolation;
+mod logging;
+mod mounts;
+mod naming;
+mod security;
+mod sysctls;
+mod tmpfs;
+mod ulimits;
+
+mod extension;
+mod health;
+mod probe;
+
+mod blkio;
 mod duration;
 mod keys;
+mod paths;
 mod typed;
 mod words;
 

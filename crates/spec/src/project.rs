@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use model::{Name, ServiceSpec};
 
 use crate::problem::{Report, Span};
+use crate::service::{self, Context};
 use crate::tree::{Content, Entry, Node};
-use crate::{Project, keys, service, typed};
+use crate::{Project, extension, keys, typed};
 
 /// Types the merged tree. `None` is a project without content.
 pub(crate) fn project(
@@ -20,13 +21,17 @@ pub(crate) fn project(
         Some(root) => typed::entries(root, "a Compose file", report),
         None => &[],
     };
+    let ours = entries.iter().find(|entry| entry.key.text == "x-gantry");
+    let hardened = ours.is_some_and(|entry| extension::project(&entry.value, report));
     for Entry { key, value } in entries {
         match key.text.as_str() {
+            // The services had to know it before.
+            "x-gantry" => {}
             "version" => report.warning(key.span, "`version` is obsolete and means nothing", "take it out"),
             "name" => project.name = name(value, report),
             "services" => {
                 declared = Some(value);
-                project.services = services(value, variables, report);
+                project.services = services(value, Context { variables, hardened }, report);
             }
             _ => keys::refuse(key, keys::TOP, report),
         }
@@ -63,15 +68,11 @@ fn name(node: &Node, report: &mut Report<'_>) -> Option<Name> {
     named(text, node.span, report)
 }
 
-fn services(
-    node: &Node,
-    variables: &BTreeMap<String, String>,
-    report: &mut Report<'_>,
-) -> BTreeMap<Name, ServiceSpec> {
+fn services(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> BTreeMap<Name, ServiceSpec> {
     let mut services = BTreeMap::new();
     for Entry { key, value } in typed::entries(node, "`services`", report) {
         let name = named(&key.text, key.span, report);
-        let spec = service::service(key, value, variables, report);
+        let spec = service::service(key, value, context, report);
         if let (Some(name), Some(spec)) = (name, spec) {
             services.insert(name, spec);
         }

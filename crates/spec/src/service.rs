@@ -3,15 +3,25 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ContainerSpec, Health, ImageName, InvalidImageName, PortSpec, PullPolicy, RestartCondition,
-    RestartPolicy, ServiceSpec, TaskSpec,
+    Health, ImageName, InvalidImageName, MAX_REPLICAS, PortSpec, PullPolicy, RestartCondition, RestartPolicy,
+    ServiceSpec, TaskSpec,
 };
 
 use crate::deploy::{self, Deploy};
+use crate::extension::{self, Extension};
 use crate::problem::{Report, Span, shown};
 use crate::tree::{Content, Entry, Key, Node, Scalar};
+use crate::typed::{self, Placed};
 use crate::yaml::Value;
-use crate::{keys, ports, typed, words};
+use crate::{container, health, keys, limits, ports, pull, words};
+
+/// What a service has from outside of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) variables: &'a BTreeMap<String, String>,
+    /// Where it does not say it itself.
+    pub(crate) hardened: bool,
+}
 
 /// What the keys of a service said, before it is known whether all that is needed is there.
 #[derive(Default)]
@@ -26,24 +36,30 @@ struct Draft {
     ports: Vec<PortSpec>,
     restart: Option<(Span, RestartPolicy)>,
     deploy: Deploy,
+    scale: Placed<u32>,
+    limits: limits::Draft,
+    container: container::Draft,
+    healthcheck: Placed<Health>,
+    extension: Extension,
+    pull: PullPolicy,
 }
 
 /// Types a service. `None` if it cannot be made, which has then been reported.
 pub(crate) fn service(
     name: &Key,
     node: &Node,
-    variables: &BTreeMap<String, String>,
+    context: Context<'_>,
     report: &mut Report<'_>,
 ) -> Option<ServiceSpec> {
     let mut draft = Draft::default();
     let subject = format!("the service `{}`", shown(&name.text));
     for entry in typed::entries(node, &subject, report) {
-        draft.read(entry, variables, report);
+        draft.read(entry, context.variables, report);
     }
     if draft.image.is_none() && is_mapping_or_null(node) {
         report.error_with(name.span, format!("{subject} has no image"), "write `image: NAME`");
     }
-    draft.finish(report)
+    draft.finish(context.hardened, report)
 }
 
 fn is_mapping_or_null(node: &Node) -> bool {
@@ -51,12 +67,8 @@ fn is_mapping_or_null(node: &Node) -> bool {
 }
 
 impl Draft {
-    fn read(
-        &mut self,
-        Entry { key, value }: &Entry,
-        variables: &BTreeMap<String, String>,
-        report: &mut Report<'_>,
-    ) {
+    fn read(&mut self, entry: &Entry, variables: &BTreeMap<String, String>, report: &mut Report<'_>) {
+        let Entry { key, value } = entry;
         match key.text.as_str() {
             "image" => self.image = Some(image(value, report)),
             "entrypoint" => self.entrypoint = command_line(value, "`entrypoint`", report),
@@ -68,6 +80,13 @@ impl Draft {
             "ports" => self.ports = ports::ports(value, report),
             "restart" => self.restart = restart(value, report).map(|policy| (key.span, policy)),
             "deploy" => self.deploy = deploy::deploy(value, report),
+            "scale" => {
+                let scale = typed::integer(value, "`scale`", 0..=MAX_REPLICAS, report);
+                self.scale = scale.map(|scale| (value.span, scale));
+            }
+            "healthcheck" => self.healthcheck = Some((key.span, health::healthcheck(value, report))),
+            "pull_policy" => self.pull = pull::pull_policy(value, report),
+            "x-gantry" => self.extension = extension::service(value, report),
             "container_name" => report.warning(
                 key.span,
                 "`container_name` means nothing in a cluster: a service may have many containers",
@@ -78,11 +97,12 @@ impl Draft {
                 "`expose` means nothing in a cluster: containers reach each other's ports without it",
                 "take it out",
             ),
+            _ if self.limits.read(entry, report) || self.container.read(entry, report) => {}
             _ => keys::refuse(key, keys::SERVICE, report),
         }
     }
 
-    fn finish(self, report: &mut Report<'_>) -> Option<ServiceSpec> {
+    fn finish(self, hardened: bool, report: &mut Report<'_>) -> Option<ServiceSpec> {
         let Self {
             image,
             entrypoint,
@@ -94,10 +114,21 @@ impl Draft {
             ports,
             restart,
             deploy,
+            scale,
+            limits,
+            container,
+            healthcheck,
+            extension,
+            pull,
         } = self;
         if let (Some((span, _)), Some(_)) = (&restart, &deploy.restart) {
             report.warning(*span, "`deploy.restart_policy` holds, so `restart` means nothing", "take it out");
         }
+        let replicas = replicas(deploy.replicas, scale, report);
+        let (resources, tuning) = limits.finish(deploy.limits, deploy.reservations, report);
+        let hardened = extension.hardened.unwrap_or(hardened);
+        let container = container.finish(tuning, hardened, report);
+        let health = checked_by(healthcheck, extension.health, report);
         let task = TaskSpec {
             image: image.flatten()?,
             entrypoint,
@@ -107,16 +138,35 @@ impl Draft {
             working_dir,
             user,
             ports,
-            resources: deploy.resources,
+            resources,
             restart: deploy.restart.or_else(|| restart.map(|(_, policy)| policy)).unwrap_or_default(),
             constraints: deploy.constraints,
-            container: ContainerSpec::default(),
-            health: Health::default(),
-            readiness: None,
-            pull: PullPolicy::default(),
+            container,
+            health,
+            readiness: extension.readiness,
+            pull,
         };
-        Some(ServiceSpec { replicas: deploy.replicas, labels: deploy.labels, task })
+        Some(ServiceSpec { replicas, labels: deploy.labels, task })
     }
+}
+
+/// `deploy.replicas`, or its older twin `scale`; one if neither is there.
+fn replicas(deployed: Placed<u32>, scale: Placed<u32>, report: &mut Report<'_>) -> u32 {
+    if let (Some((span, scale)), Some((other, replicas))) = (scale, deployed)
+        && scale != replicas
+    {
+        let message = format!("`scale` is not what `deploy.replicas` {} is", other.seen_from(span));
+        report.error_with(span, message, "they mean the same; keep one of them");
+    }
+    deployed.or(scale).map_or(1, |(_, replicas)| replicas)
+}
+
+fn checked_by(compose: Placed<Health>, ours: Placed<Health>, report: &mut Report<'_>) -> Health {
+    if let (Some((other, _)), Some((span, _))) = (&compose, &ours) {
+        let message = format!("`healthcheck` {} says already how this is checked", other.seen_from(*span));
+        report.error_with(*span, message, "keep one of them");
+    }
+    ours.or(compose).map(|(_, health)| health).unwrap_or_default()
 }
 
 fn image(node: &Node, report: &mut Report<'_>) -> Option<ImageName> {
@@ -156,33 +206,40 @@ fn environment(
             report.warning(span, message, "set it, or give it a value");
             continue;
         };
-        if value.contains("{{") {
-            let hint = "Docker Swarm would fill in `{{…}}`; write what it stands for";
-            report.error_with(span, "templates are not done yet", hint);
+        if typed::is_template(&value, span, report) {
             continue;
         }
         if !typed::passes(&value, span, &format!("`{}`", shown(&key)), report) {
             continue;
         }
-        told_twice(environment.insert(key, value).is_some(), span, report);
+        typed::told_twice(environment.insert(key, value).is_some(), span, report);
     }
     environment
 }
 
-/// Labels; one without a value is empty.
+/// Labels; one without a value is empty. Each is one line, so that a list of them can be read.
 pub(crate) fn labels(node: &Node, subject: &str, report: &mut Report<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for typed::Pair { key, value, span } in typed::pairs(node, subject, report) {
-        told_twice(labels.insert(key, value.unwrap_or_default()).is_some(), span, report);
+        let value = value.unwrap_or_default();
+        let name = format!("`{}`", shown(&key));
+        if typed::is_line(&key, span, "a label's name", report) && typed::is_line(&value, span, &name, report)
+        {
+            typed::told_twice(labels.insert(key, value).is_some(), span, report);
+        }
     }
     labels
 }
 
-/// A list, unlike a mapping, may give a name twice; Docker takes the last one.
-fn told_twice(twice: bool, span: Span, report: &mut Report<'_>) {
-    if twice {
-        report.warning(span, "the same name stands above, and this value replaces that", "keep one of them");
+/// Annotations, for the OCI runtime; one without a value is empty, and one may be a whole document.
+pub(crate) fn annotations(node: &Node, report: &mut Report<'_>) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    for typed::Pair { key, value, span } in typed::pairs(node, "`annotations`", report) {
+        if typed::is_line(&key, span, "an annotation's name", report) {
+            typed::told_twice(annotations.insert(key, value.unwrap_or_default()).is_some(), span, report);
+        }
     }
+    annotations
 }
 
 /// Empty keeps the image's, as in Docker; so does [`user`].

@@ -83,6 +83,12 @@ impl Node {
         }
     }
 
+    /// The value of a key, if this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let Content::Mapping(entries) = &self.content else { return None };
+        entries.iter().find(|entry| entry.key.text == key).map(|entry| &entry.value)
+    }
+
     /// What it is, for a message that says what it should be.
     pub(crate) fn describe(&self) -> String {
         match &self.content {

@@ -1,6 +1,7 @@
 //! Nodes to plain values. Each function takes what the node is called in messages, reports what is wrong with
 //! it and answers with what can be used of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -12,6 +13,9 @@ use crate::yaml::Value;
 const MAX_VALUE: usize = 128 << 10;
 
 const QUOTE_IT: &str = "put it in quotes";
+
+/// A value and where it stands, to compare it with another.
+pub(crate) type Placed<T> = Option<(Span, T)>;
 
 /// The entries of a mapping; none of a key without a value.
 pub(crate) fn entries<'n>(node: &'n Node, subject: &str, report: &mut Report<'_>) -> &'n [Entry] {
@@ -59,6 +63,56 @@ pub(crate) fn strings(node: &Node, subject: &str, report: &mut Report<'_>) -> Ve
     let each = format!("each item of {subject}");
     let items = items(node, subject, report);
     items.iter().filter_map(|item| string(item, &each, report).map(str::to_owned)).collect()
+}
+
+/// A list of strings, each with its place.
+pub(crate) fn placed_strings<'n>(
+    node: &'n Node,
+    subject: &str,
+    report: &mut Report<'_>,
+) -> Vec<(Span, &'n str)> {
+    let each = format!("each item of {subject}");
+    let items = items(node, subject, report);
+    items.iter().filter_map(|item| Some((item.span, string(item, &each, report)?))).collect()
+}
+
+/// One string, or a list of them, each with its place.
+pub(crate) fn string_or_list<'n>(
+    node: &'n Node,
+    subject: &str,
+    report: &mut Report<'_>,
+) -> Vec<(Span, &'n str)> {
+    if node.as_text().is_some() {
+        return string(node, subject, report).map(|text| (node.span, text)).into_iter().collect();
+    }
+    placed_strings(node, subject, report)
+}
+
+/// Each once, where it stands first: files that are merged may say the same.
+pub(crate) fn distinct<T: Ord + Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().filter(|item| seen.insert(item.clone())).collect()
+}
+
+/// A boolean. A variable leaves it in quotes, and Compose still takes the words that YAML 1.1 had for one.
+pub(crate) fn boolean(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<bool> {
+    if let Content::Scalar(Scalar { value: Value::Bool(value), .. }) = &node.content {
+        return Some(*value);
+    }
+    let value = match node.as_text().map(str::to_ascii_lowercase).as_deref() {
+        Some("true") => return Some(true),
+        Some("false") => return Some(false),
+        Some("y" | "yes" | "on") => true,
+        Some("n" | "no" | "off") => false,
+        Some(_) | None => {
+            let message = format!("{subject} must be true or false, and this is {}", node.describe());
+            report.error(node.span, message);
+            return None;
+        }
+    };
+    let message = format!("{subject} is {value} here, but this word is no boolean since YAML 1.2");
+    report.warning(node.span, message, format!("write `{value}`"));
+    Some(value)
 }
 
 /// A whole number within a range; also one in quotes, since that is what a variable leaves.
@@ -188,6 +242,36 @@ fn is_key(key: &str, span: Span, subject: &str, report: &mut Report<'_>) -> bool
         return false;
     }
     passes(key, span, "a name", report)
+}
+
+/// A list, unlike a mapping, may give a name twice; Docker takes the last one.
+pub(crate) fn told_twice(twice: bool, span: Span, report: &mut Report<'_>) {
+    if twice {
+        report.warning(span, "the same name stands above, and this value replaces that", "keep one of them");
+    }
+}
+
+/// Whether text can stand in a line of a file: a control character could begin another one.
+pub(crate) fn is_line(text: &str, span: Span, subject: &str, report: &mut Report<'_>) -> bool {
+    if text.contains(char::is_control) {
+        report.error_with(
+            span,
+            format!("{subject} contains a control character, such as a new line"),
+            "keep it on one line; YAML's `>-` leaves no new line at its end",
+        );
+        return false;
+    }
+    true
+}
+
+/// Whether text holds a template, which is an error where Swarm would fill it in. In other keys `{{` is text.
+pub(crate) fn is_template(text: &str, span: Span, report: &mut Report<'_>) -> bool {
+    let is = text.contains("{{");
+    if is {
+        let hint = "Docker Swarm would fill in `{{…}}`; write what it stands for";
+        report.error_with(span, "templates are not done yet", hint);
+    }
+    is
 }
 
 /// Whether text can be given to a program at all.

@@ -8,12 +8,24 @@ use spec::{Source, load};
 #[path = "cases/rendering.rs"]
 mod rendering;
 
+#[path = "cases/container.rs"]
+mod container;
+#[path = "cases/health.rs"]
+mod health;
 #[path = "cases/keys.rs"]
 mod keys;
+#[path = "cases/limits.rs"]
+mod limits;
+#[path = "cases/logging.rs"]
+mod logging;
 #[path = "cases/merging.rs"]
 mod merging;
+#[path = "cases/mounts.rs"]
+mod mounts;
 #[path = "cases/ports.rs"]
 mod ports;
+#[path = "cases/security.rs"]
+mod security;
 #[path = "cases/variables.rs"]
 mod variables;
 #[path = "cases/yaml.rs"]

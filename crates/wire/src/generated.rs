@@ -40,3 +40,9 @@ pub mod raft {
         tonic::include_proto!("gantry.raft.v1");
     }
 }
+
+pub mod stream {
+    pub mod v1 {
+        tonic::include_proto!("gantry.stream.v1");
+    }
+}

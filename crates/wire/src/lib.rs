@@ -34,6 +34,7 @@ pub mod proto {
     pub use crate::generated::log::v1 as log;
     pub use crate::generated::model::v1 as model;
     pub use crate::generated::raft::v1 as raft;
+    pub use crate::generated::stream::v1 as stream;
 }
 
 /// All of `proto` as one encoded `google.protobuf.FileDescriptorSet`: for tools that speak the API or read a log

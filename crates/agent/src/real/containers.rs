@@ -93,14 +93,14 @@ impl Containers {
             .await
     }
 
-    /// Starts an attempt, and returns once its process runs or has run.
+    /// Starts an attempt, and returns once its process runs or has run: what was asked for and the node does not do.
     pub(crate) async fn run(
         &self,
         assigned: &Assigned,
         attempt: u32,
         image: Unpacked,
         netns: PathBuf,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let supplies = self.supplies().await?;
         let launch = self.launch(supplies, assigned, attempt, image, netns)?;
         let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
@@ -151,6 +151,8 @@ impl Containers {
             attempt,
             files: files(&hostname, &assigned.placement),
             hostname,
+            terminal: spec.container.tty,
+            stdin: spec.container.stdin_open,
             layers: supplies.skeleton.over(layers),
             args,
             env,
@@ -291,19 +293,19 @@ fn kept(old: u32, new: u32) -> Kept {
     }
 }
 
-fn started(observed: Observed) -> Result<(), Failure> {
+fn started(observed: Observed) -> Result<Vec<String>, Failure> {
     match observed {
         Observed::Running(running) => {
             for warning in &running.warnings {
                 tracing::warn!(pid = running.pid, "{warning}");
             }
-            Ok(())
+            Ok(running.warnings)
         }
         Observed::Exited(exited) if exited.exit == Exit::NotStarted => {
             Err(Failure(exited.reason.unwrap_or_else(|| "the container did not start".to_owned())))
         }
         // It ran, however briefly.
-        Observed::Exited(_) => Ok(()),
+        Observed::Exited(_) => Ok(Vec::new()),
         Observed::NotStarted | Observed::Starting | Observed::Vanished => {
             Err(Failure("the shim ended before the container ran".to_owned()))
         }

@@ -9,17 +9,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use identity::{Connector, Expect};
+use model::TaskId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 use wire::proto::agent::dispatcher_client::DispatcherClient;
-use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, Open, OpenLogs, chunk, open};
+use wire::proto::agent::{Chunk, ImportEvent, ImportedImage, Open, OpenLogs, OpenTask, chunk, open};
 
 use crate::agent::Opened;
+use crate::details::Details;
 use crate::host::Failure;
 use crate::real::disk::Disk;
+use crate::real::talk::{Ear, Mouth};
+use crate::real::tasks::Tasks;
 use crate::real::{Fetcher, failure};
 use crate::uplink::Manager;
 
@@ -33,13 +37,16 @@ const CHUNKS: usize = 64;
 pub struct Server {
     disk: Disk,
     fetcher: Arc<Fetcher>,
+    tasks: Tasks,
     connector: Connector,
 }
 
 impl Server {
-    /// `data` is the node's data directory, `fetcher` who brings images here and keeps them.
-    pub fn new(data: PathBuf, fetcher: Arc<Fetcher>, connector: Connector) -> Self {
-        Self { disk: Disk::new(data), fetcher, connector }
+    /// `data` is the node's data directory, `fetcher` who brings images here and keeps them, and `details` what the agent
+    /// knows of its tasks.
+    pub fn new(data: PathBuf, fetcher: Arc<Fetcher>, details: Details, connector: Connector) -> Self {
+        let disk = Disk::new(data);
+        Self { tasks: Tasks::new(disk.clone(), details), disk, fetcher, connector }
     }
 
     pub async fn run(self, mut opens: mpsc::UnboundedReceiver<Opened>) {
@@ -85,6 +92,11 @@ impl Server {
             Some(open::What::Push(push)) => transfers::push(&self.fetcher, push, &mut incoming, &sink).await,
             Some(open::What::Save(save)) => transfers::save(&self.fetcher, save, &sink).await,
             Some(open::What::Details(details)) => transfers::details(&self.fetcher, details, &sink).await,
+            Some(open::What::Task(OpenTask { task })) => match named(task) {
+                Ok(task) => self.converse(Some(task), &mut incoming, &sink).await,
+                Err(failure) => Err(failure),
+            },
+            Some(open::What::Node(_)) => self.converse(None, &mut incoming, &sink).await,
             None => Err(Failure("this version of gantry does not know what to stream".to_owned())),
         };
         match done {
@@ -94,6 +106,18 @@ impl Server {
         drop(sink);
         // Until the manager has read it all and hangs up: hanging up first would take back what is still on its way.
         while let Ok(Some(_)) = incoming.message().await {}
+        Ok(())
+    }
+
+    async fn converse(
+        &self,
+        task: Option<TaskId>,
+        incoming: &mut Streaming<Chunk>,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let (mut ear, mouth) = (Ear(incoming), Mouth(sink.0.clone()));
+        // A client that has gone has nothing to be told.
+        let _ = self.tasks.serve(task, &mut ear, &mouth).await;
         Ok(())
     }
 
@@ -134,6 +158,7 @@ impl Server {
                         chunk::Kind::Line(_)
                         | chunk::Kind::Import(_)
                         | chunk::Kind::Failure(_)
+                        | chunk::Kind::Piece(_)
                         | chunk::Kind::Transfer(_)
                         | chunk::Kind::Document(_),
                     )
@@ -160,6 +185,11 @@ impl Server {
         };
         sink.send(chunk::Kind::Import(ImportEvent { read: imported.size.0, done: Some(done) })).await
     }
+}
+
+fn named(task: Option<wire::proto::model::TaskId>) -> Result<TaskId, Failure> {
+    let task = task.ok_or_else(|| Failure("no task was named".to_owned()))?;
+    TaskId::try_from(task).map_err(|error| failure("malformed", &error))
 }
 
 /// The way to the manager.

@@ -113,6 +113,7 @@ async fn run(
                     chunk::Kind::Data(_)
                     | chunk::Kind::Line(_)
                     | chunk::Kind::End(_)
+                    | chunk::Kind::Piece(_)
                     | chunk::Kind::Transfer(_)
                     | chunk::Kind::Document(_),
                 )

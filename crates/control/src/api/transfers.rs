@@ -176,6 +176,7 @@ async fn follow(
                 chunk::Kind::Data(_)
                 | chunk::Kind::Line(_)
                 | chunk::Kind::Import(_)
+                | chunk::Kind::Piece(_)
                 | chunk::Kind::Document(_)
                 | chunk::Kind::End(_),
             )
@@ -220,6 +221,7 @@ async fn pass_on(dialled: Dialled, pieces: &Sender<SaveChunk>) -> Result<(), Sta
             Some(
                 chunk::Kind::Line(_)
                 | chunk::Kind::Import(_)
+                | chunk::Kind::Piece(_)
                 | chunk::Kind::Transfer(_)
                 | chunk::Kind::Document(_),
             )
@@ -262,6 +264,7 @@ async fn details(api: &Api, node: NodeId, image: Digest) -> Option<Value> {
             chunk::Kind::Data(_)
             | chunk::Kind::Line(_)
             | chunk::Kind::Import(_)
+            | chunk::Kind::Piece(_)
             | chunk::Kind::Transfer(_)
             | chunk::Kind::End(_)
             | chunk::Kind::Failure(_) => None,

@@ -252,7 +252,8 @@ impl Transport {
         }
         let config = if trust.is_verified {
             let given = trust.given.iter().map(|der| CertificateDer::from(der.clone())).collect();
-            tls::verified(&self.system().await?, given)
+            let system = self.system().await?;
+            tls::verified(&system, given)
         } else {
             tls::unverified()
         };

@@ -1,14 +1,17 @@
 //! The shim's socket: who may connect, and one connection's requests.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
+use rustix::io::Errno;
 
-use crate::protocol::{self, LONGEST, Op, Reply, Request};
+use super::minder::Order;
+use crate::passing;
+use crate::protocol::{self, Answer, Op, Reply, Request};
 use crate::record;
 use crate::rootfs::short_path;
 
@@ -41,7 +44,7 @@ impl Listener {
         let (stream, _address) = self.0.accept().ok()?;
         let peer = getsockopt(&stream, sockopt::PeerCredentials).ok()?;
         stream.set_nonblocking(true).ok()?;
-        (peer.uid() == 0).then_some(Client { stream, buffer: Vec::new(), waits: false })
+        (peer.uid() == 0).then_some(Client::new(stream))
     }
 }
 
@@ -56,34 +59,81 @@ impl AsFd for Listener {
 pub(super) struct Client {
     stream: UnixStream,
     buffer: Vec<u8>,
+    /// How much of the buffer has no newline in it.
+    searched: usize,
+    /// What came with a request that is not complete yet.
+    fds: Vec<OwnedFd>,
     /// It asked to be told of the container's end.
     waits: bool,
 }
 
+/// What has become of a connection.
+#[derive(Debug)]
+pub(super) enum Served {
+    Open,
+    /// Closed, or with something on it that is no request.
+    Over,
+    /// It wants a process. The connection belongs to whoever carries that out.
+    Exec(Order),
+    /// It wants the container's output and input, as frames.
+    Attach,
+}
+
 impl Client {
-    /// Reads what has come and answers each complete request with what `act` says; `None` is "later". False when the
-    /// connection is over: closed, or with something on it that is no request.
-    pub(super) fn serve(&mut self, mut act: impl FnMut(Op) -> Option<Reply>) -> bool {
-        let mut bytes = [0; 512];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => return false,
-            Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+    /// Requests are short and read in pieces of this; a longer one in larger pieces.
+    const SHORT: usize = 512;
+    const LONG: usize = 16 << 10;
+
+    fn new(stream: UnixStream) -> Self {
+        Self { stream, buffer: Vec::new(), searched: 0, fds: Vec::new(), waits: false }
+    }
+
+    /// Reads what has come and answers each complete request with what `act` says; `None` is "later".
+    pub(super) fn serve(&mut self, mut act: impl FnMut(Op) -> Option<Reply>) -> Served {
+        match self.receive() {
+            Ok(0) => return Served::Over,
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Served::Open,
+            Err(_) => return Served::Over,
         }
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let request: Vec<u8> = self.buffer.drain(..=end).collect();
+        while let Some(request) = self.line() {
+            // They come with the first byte of a request, so they are this one's.
+            let fds = std::mem::take(&mut self.fds);
             let reply = match parse(&request) {
-                Ok(op) => {
+                Ok(Asked::Op(op)) => {
                     self.waits |= op == Op::Wait;
                     act(op)
                 }
+                Ok(Asked::Exec) => return Served::Exec(Order { request, fds }),
+                Ok(Asked::Attach) => return Served::Attach,
                 Err(why) => Some(Reply::Refused { why }),
             };
             if reply.is_some_and(|reply| !self.answer(&reply)) {
-                return false;
+                return Served::Over;
             }
         }
-        self.buffer.len() <= LONGEST
+        let too_much = self.buffer.len() > protocol::longest(&self.buffer) || self.fds.len() > passing::MOST;
+        if too_much { Served::Over } else { Served::Open }
+    }
+
+    fn receive(&mut self) -> Result<usize, Errno> {
+        let size = if self.buffer.len() < Self::SHORT { Self::SHORT } else { Self::LONG };
+        let mut bytes = vec![0; size];
+        let count = passing::receive(&self.stream, &mut bytes, &mut self.fds)?;
+        self.buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// The next complete request.
+    fn line(&mut self) -> Option<Vec<u8>> {
+        let newline = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+        let Some(at) = newline else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(self.searched + at + 1);
+        self.searched = 0;
+        Some(std::mem::replace(&mut self.buffer, rest))
     }
 
     pub(super) fn waits(&self) -> bool {
@@ -93,8 +143,18 @@ impl Client {
     /// False if it did not get through. Replies are short; who does not read them for so long that the socket is full is
     /// not waited for.
     pub(super) fn answer(&mut self, reply: &Reply) -> bool {
-        self.stream.write_all(&protocol::line(reply)).is_ok()
+        passing::send_all(&self.stream, &protocol::line(reply), &[]).is_ok()
     }
+
+    /// The connection, and what came on it after the last request.
+    pub(super) fn into_parts(self) -> (UnixStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+}
+
+/// Answers a request that has taken the connection. False as in [`Client::answer`].
+pub(super) fn tell(stream: &UnixStream, answer: &Answer, fds: &[BorrowedFd<'_>]) -> bool {
+    passing::send_all(stream, &protocol::line(answer), fds).is_ok()
 }
 
 impl AsFd for Client {
@@ -103,28 +163,44 @@ impl AsFd for Client {
     }
 }
 
-fn parse(request: &[u8]) -> Result<Op, String> {
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Op(Op),
+    /// Not read any further here: it may be long, and is for a process that ends with it.
+    Exec,
+    Attach,
+}
+
+fn parse(request: &[u8]) -> Result<Asked, String> {
     /// Read first, so that a later version is refused as one whatever else it says.
     #[derive(serde::Deserialize)]
-    struct Version {
+    struct Head {
         v: u32,
+        op: Option<String>,
     }
-    let unreadable = |error: serde_json::Error| format!("not a request: {error}");
-    let version: Version = serde_json::from_slice(request).map_err(unreadable)?;
-    if version.v != protocol::VERSION {
-        return Err(format!("version {} is not spoken here; version {} is", version.v, protocol::VERSION));
+    let unreadable = |error: serde_json::Error| format!("{}: {error}", protocol::UNKNOWN);
+    let head: Head = serde_json::from_slice(request).map_err(unreadable)?;
+    if head.v != protocol::VERSION {
+        return Err(format!("version {} is not spoken here; version {} is", head.v, protocol::VERSION));
     }
-    serde_json::from_slice::<Request>(request).map(|request| request.op).map_err(unreadable)
+    match head.op.as_deref() {
+        Some(protocol::EXEC) => Ok(Asked::Exec),
+        Some(protocol::ATTACH) => Ok(Asked::Attach),
+        Some(_) | None => serde_json::from_slice::<Request>(request)
+            .map(|request| Asked::Op(request.op))
+            .map_err(unreadable),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
 
     fn connected() -> (Client, UnixStream) {
         let (stream, peer) = UnixStream::pair().unwrap();
         stream.set_nonblocking(true).unwrap();
-        (Client { stream, buffer: Vec::new(), waits: false }, peer)
+        (Client::new(stream), peer)
     }
 
     fn replies(peer: &UnixStream) -> String {
@@ -138,35 +214,64 @@ mod tests {
     fn requests_are_answered_in_order_however_they_are_cut() {
         let (mut client, mut peer) = connected();
         peer.write_all(b"{\"v\":1,\"op\":\"sta").unwrap();
-        assert!(client.serve(|_| Some(Reply::Done)));
+        assert!(matches!(client.serve(|_| Some(Reply::Done)), Served::Open));
         assert_eq!(replies(&peer), "");
         peer.write_all(b"tus\"}\n{\"v\":1,\"op\":\"wait\"}\n{\"v\":1,\"op\":\"signal\",\"signal\":1}\n")
             .unwrap();
         let mut seen = Vec::new();
-        assert!(client.serve(|op| {
+        let served = client.serve(|op| {
             seen.push(op);
             (op != Op::Wait).then_some(Reply::Done)
-        }));
+        });
+        assert!(matches!(served, Served::Open));
         assert_eq!(seen, [Op::Status, Op::Wait, Op::Signal { signal: 1 }]);
         assert_eq!(replies(&peer), "{\"reply\":\"done\"}\n{\"reply\":\"done\"}\n");
         assert!(client.waits());
         drop(peer);
-        assert!(!client.serve(|_| None));
+        assert!(matches!(client.serve(|_| None), Served::Over));
     }
 
     #[test]
     fn what_is_no_request_is_refused_and_what_never_ends_is_cut_off() {
         let (mut client, mut peer) = connected();
         peer.write_all(b"{\"v\":2,\"op\":\"freeze\"}\n{}\n").unwrap();
-        assert!(client.serve(|_| panic!("nothing of this may be acted on")));
+        let served = client.serve(|_| panic!("nothing of this may be acted on"));
+        assert!(matches!(served, Served::Open));
         let told = replies(&peer);
         assert!(told.contains("version 2 is not spoken here; version 1 is"), "{told}");
+        assert!(told.contains("\"not a request: missing field"), "{told}");
         assert_eq!(told.matches("refused").count(), 2, "{told}");
         let mut open = true;
         for _ in 0..20 {
             peer.write_all(&[b'x'; 500]).unwrap();
-            open = open && client.serve(|_| None);
+            open = open && matches!(client.serve(|_| None), Served::Open);
         }
         assert!(!open);
+    }
+
+    #[test]
+    fn an_exec_may_be_long_and_takes_the_connection_with_what_came_with_it() {
+        let (mut client, peer) = connected();
+        let (_read, write) = nix::unistd::pipe().unwrap();
+        let long = "x".repeat(100_000);
+        let request = format!("{{\"v\":1,\"op\":\"exec\",\"args\":[\"{long}\"]}}\n");
+        passing::send_all(&peer, request.as_bytes(), &[write.as_fd(), write.as_fd()]).unwrap();
+        let order = loop {
+            match client.serve(|_| None) {
+                Served::Open => {}
+                Served::Exec(order) => break order,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((order.request.len(), order.fds.len()), (request.len(), 2));
+        assert_eq!(client.into_parts().1, b"");
+    }
+
+    #[test]
+    fn what_follows_an_attach_is_for_whom_it_attaches() {
+        let (mut client, mut peer) = connected();
+        peer.write_all(b"{\"op\":\"attach\",\"v\":1}\n\x03\x00\x00").unwrap();
+        assert!(matches!(client.serve(|_| None), Served::Attach));
+        assert_eq!(client.into_parts().1, b"\x03\x00\x00");
     }
 }

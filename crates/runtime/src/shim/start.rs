@@ -1,18 +1,17 @@
 //! From an order to a running container.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
+use nix::unistd::Pid;
 
 use super::client::Listener;
+use super::stdio::{self, Streams};
 use crate::cgroup::{self, Hierarchies};
 use crate::confine::Confinement;
 use crate::detach;
@@ -43,6 +42,8 @@ pub(super) enum StartError {
     Filter(#[source] FilterError),
     #[error("cannot make the container's pipes")]
     Pipes(#[source] io::Error),
+    #[error("cannot get at the container's terminal")]
+    Terminal(#[source] io::Error),
     #[error("cannot listen on {path}")]
     Listen { path: PathBuf, source: io::Error },
     #[error("cannot make the container")]
@@ -58,10 +59,11 @@ pub(super) enum StartError {
 pub(super) struct Container {
     pub(super) init: Pid,
     pub(super) signals: SignalFd,
-    pub(super) stdout: File,
-    pub(super) stderr: File,
+    pub(super) streams: Streams,
     pub(super) log: Writer,
     pub(super) listener: Listener,
+    /// For processes that join it later: what its first one is confined by, whatever becomes of the filter's file.
+    pub(super) confinement: Rc<Confinement>,
 }
 
 pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Result<Container, StartError> {
@@ -78,31 +80,31 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
         listener.map_err(|source| StartError::Listen { path: dir.join(record::SOCKET), source })?;
     let signals = SignalFd::with_flags(&detach::signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
     let signals = signals.map_err(|errno| StartError::Pipes(errno.into()))?;
-    let (stdout, stdout_end) = output_pipe(&identity)?;
-    let (stderr, stderr_end) = output_pipe(&identity)?;
 
     // SyscallType's default is libcontainer's test double when a crate is built for its tests.
-    let mut container = ContainerBuilder::new(launch.container(), SyscallType::Linux)
+    let builder = ContainerBuilder::new(launch.container(), SyscallType::Linux)
         .validate_id()
         .and_then(|builder| builder.with_root_path(bundle.join(record::RUN)))
-        .map_err(|error| StartError::Create(Box::new(error)))?
-        .with_stdin(File::open("/dev/null").map_err(StartError::Pipes)?)
-        .with_stdout(stdout_end)
-        .with_stderr(stderr_end)
-        .with_executor(Payload::new(confinement))
+        .map_err(|error| StartError::Create(Box::new(error)))?;
+    let (builder, offered) = stdio::offer(builder, launch, &identity, &bundle).map_err(StartError::Pipes)?;
+    let payload = Payload::new(confinement);
+    let confinement = payload.confinement();
+    let mut container = builder
+        .with_executor(payload)
         .as_init(&bundle)
         .with_systemd(false)
         .with_detach(true)
         .build()
         .map_err(|error| StartError::Create(Box::new(error)))?;
     let init = container.pid().map(|pid| Pid::from_raw(pid.as_raw())).ok_or(StartError::NoProcess)?;
+    let streams = offered.taken(launch, &identity).map_err(StartError::Terminal)?;
     // It waits for `start`, so it has done nothing yet that a limit should have stopped.
     warnings.extend(cgroup::limit(hierarchies, &launch.cgroup, &launch.limits));
     container.start().map_err(|error| StartError::Start(Box::new(error)))?;
-    let started = Started { pid: init.as_raw(), at_ms: record::now().0, warnings };
+    let started = Started { pid: init.as_raw(), at_ms: record::now().0, warnings, paused: false };
     let saved = record::save(dir, record::STATE, &started, Durability::Cached);
     saved.map_err(|source| unwritten(record::STATE, source))?;
-    Ok(Container { init, signals, stdout, stderr, log, listener })
+    Ok(Container { init, signals, streams, log, listener, confinement })
 }
 
 /// Everything that has to be there before there is a process.
@@ -130,15 +132,4 @@ fn prepare(
 fn raised_oom_score() -> Option<i32> {
     let score: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
     (score < 0).then_some(0)
-}
-
-/// A pipe that the shim reads without blocking and the container writes. It belongs to the container's user, so that
-/// `/dev/stdout` can be opened by an image that logs there and does not run as root.
-fn output_pipe(identity: &Identity) -> Result<(File, OwnedFd), StartError> {
-    let made = pipe2(OFlag::O_CLOEXEC).and_then(|(read, write)| {
-        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        fchown(&write, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))?;
-        Ok((File::from(read), write))
-    });
-    made.map_err(|errno| StartError::Pipes(errno.into()))
 }

@@ -1,8 +1,10 @@
 //! From a container's start to its end: one loop over everything that can happen to a shim.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use model::Timestamp;
@@ -13,18 +15,29 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::process::WaitOptions;
 
-use super::client::{Client, Listener, MOST_CLIENTS};
+use super::attached::{Attached, MOST_ATTACHED};
+use super::client::{Client, Listener, MOST_CLIENTS, Served, tell};
+use super::ending::Waiting;
+use super::minder::{self, Order, Place};
 use super::start::Container;
+use super::stdio::{Copied, Input, Output, Streams};
+use crate::cgroup::{Hierarchies, freezer};
+use crate::confine::Confinement;
+use crate::detach;
 use crate::launch::Launch;
-use crate::logs::{Splitter, Stream, Writer};
-use crate::protocol::{Op, Reply};
-use crate::record::{self, Ended, ExitForm};
+use crate::logs::{Stream, Writer};
+use crate::protocol::{self, Answer, Failed, Failure, Op, Reply};
+use crate::record::{self, Durability, ExitForm, Started};
 
 /// How long a container gets when the shim itself is told to end, at a node's shutdown: Docker's default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// What is read from a pipe at once. A quarter of a pipe; more would be memory that every shim has.
-const READ: usize = 16 << 10;
+/// How long a container may take to stand still. The log waits meanwhile; a process that is stuck in the kernel must not
+/// hold up all else.
+const FREEZE_TIME: Duration = Duration::from_secs(2);
+
+/// More processes beside a container's own, at once, are a mistake of somebody's that would fill the node with minders.
+const MOST_MINDERS: usize = 128;
 
 /// How the container's first process ended.
 #[derive(Clone, Copy, Debug)]
@@ -45,103 +58,39 @@ impl Status {
     }
 }
 
-/// What is left when the container has ended: output in the pipes, and who waits to be told.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    outputs: Vec<Output>,
-    log: Writer,
-    clients: Vec<Client>,
-}
-
-/// The same, once all output is in the log.
-#[derive(Debug)]
-pub(super) struct Drained(Vec<Client>);
-
-impl Waiting {
-    /// Reads the pipes empty and finishes the log. To be called when everything that could write to them is dead; a pipe
-    /// that some other process still holds is left at what it has.
-    pub(super) fn drain(mut self) -> Drained {
-        for output in &mut self.outputs {
-            while output.copy(&mut self.log) == Copied::Some {}
-            output.finish(&mut self.log);
-        }
-        self.log.flush(SystemTime::now());
-        Drained(self.clients)
-    }
-}
-
-impl Drained {
-    pub(super) fn answer(self, ended: &Ended) {
-        let reply = Reply::Exited(ended.clone());
-        for mut client in self.0.into_iter().filter(Client::waits) {
-            // Who is gone does not wait.
-            client.answer(&reply);
-        }
-    }
-}
-
-/// One of the container's output streams.
-#[derive(Debug)]
-struct Output {
-    stream: Stream,
-    pipe: File,
-    splitter: Splitter,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copied {
-    Some,
-    NothingYet,
-    End,
-}
-
-impl Output {
-    fn new(stream: Stream, pipe: File) -> Self {
-        Self { stream, pipe, splitter: Splitter::default() }
-    }
-
-    /// Copies what one read gives.
-    fn copy(&mut self, log: &mut Writer) -> Copied {
-        let mut bytes = [0; READ];
-        match self.pipe.read(&mut bytes) {
-            Ok(0) => Copied::End,
-            Ok(count) => {
-                let at = SystemTime::now();
-                let stream = self.stream;
-                self.splitter.feed(&bytes[..count], |text, partial| log.push(at, stream, text, partial));
-                log.flush(at);
-                Copied::Some
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Copied::NothingYet,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Copied::Some,
-            // A pipe has no other errors; one that has is as good as closed.
-            Err(_) => Copied::End,
-        }
-    }
-
-    fn finish(&mut self, log: &mut Writer) {
-        let (at, stream) = (SystemTime::now(), self.stream);
-        self.splitter.finish(|text, partial| log.push(at, stream, text, partial));
-    }
-}
-
 /// What woke the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Signal,
     Connection,
     Output(Stream),
+    /// There is room for more input.
+    Input,
     Client(usize),
+    Attached(usize),
+}
+
+/// The container and where it is, as the shim knows it from its start to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) launch: &'a Launch,
+    pub(super) hierarchies: &'a Hierarchies,
 }
 
 struct Supervisor<'a> {
-    launch: &'a Launch,
+    charge: Charge<'a>,
     init: Pid,
+    confinement: Rc<Confinement>,
     signals: SignalFd,
     listener: Listener,
     outputs: Vec<Output>,
+    input: Input,
     log: Writer,
     clients: Vec<Client>,
+    attached: Vec<Attached>,
+    minders: Vec<Pid>,
+    paused: bool,
     /// When SIGKILL follows an unheeded stop.
     kill_at: Option<Instant>,
     ended: Option<Status>,
@@ -149,24 +98,29 @@ struct Supervisor<'a> {
 
 /// Serves the container until its first process has ended. Errors are the kernel's and leave the container running; the
 /// agent buries it.
-pub(super) fn until_end(launch: &Launch, container: Container) -> io::Result<(Status, Waiting)> {
-    let Container { init, signals, stdout, stderr, log, listener } = container;
-    let outputs = vec![Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)];
+pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<(Status, Waiting)> {
+    let Container { init, signals, streams: Streams { outputs, input }, log, listener, confinement } =
+        container;
     let mut supervisor = Supervisor {
-        launch,
+        charge,
         init,
+        confinement,
         signals,
         listener,
         outputs,
+        input,
         log,
         clients: Vec::new(),
+        attached: Vec::new(),
+        minders: Vec::new(),
+        paused: false,
         kill_at: None,
         ended: None,
     };
     loop {
         if let Some(status) = supervisor.ended {
-            let Supervisor { outputs, log, clients, .. } = supervisor;
-            return Ok((status, Waiting { outputs, log, clients }));
+            let Supervisor { outputs, log, clients, attached, minders, .. } = supervisor;
+            return Ok((status, Waiting { outputs, log, clients, attached, minders }));
         }
         let events = supervisor.wait()?;
         for event in &events {
@@ -174,8 +128,16 @@ pub(super) fn until_end(launch: &Launch, container: Container) -> io::Result<(St
                 Event::Signal => supervisor.on_signals()?,
                 Event::Connection => supervisor.clients.extend(supervisor.listener.accept()),
                 Event::Output(stream) => supervisor.on_output(*stream),
+                Event::Input => supervisor.on_input(),
+                Event::Attached(index) => supervisor.on_attached(*index),
                 Event::Client(_) => {}
             }
+        }
+        // Only now, since the events name them by their place.
+        supervisor.attached.retain(|attached| !attached.is_gone());
+        if supervisor.input.fd().is_none() {
+            // There is no room to wait for any more: what was still to be written is dropped.
+            supervisor.on_input();
         }
         supervisor.on_clients(&events);
         supervisor.on_time(Instant::now());
@@ -192,12 +154,24 @@ impl Supervisor<'_> {
             fds.push(PollFd::new(self.listener.as_fd(), readable));
         }
         for output in &self.outputs {
-            events.push(Event::Output(output.stream));
-            fds.push(PollFd::new(output.pipe.as_fd(), readable));
+            events.push(Event::Output(output.stream()));
+            fds.push(PollFd::new(output.as_fd(), readable));
+        }
+        if self.attached.iter().any(Attached::has_input)
+            && let Some(fd) = self.input.fd()
+        {
+            events.push(Event::Input);
+            fds.push(PollFd::new(fd, PollFlags::POLLOUT));
         }
         for (index, client) in self.clients.iter().enumerate() {
             events.push(Event::Client(index));
             fds.push(PollFd::new(client.as_fd(), readable));
+        }
+        for (index, attached) in self.attached.iter().enumerate() {
+            if let Some(interest) = attached.interest() {
+                events.push(Event::Attached(index));
+                fds.push(PollFd::new(attached.as_fd(), interest));
+            }
         }
         match poll(&mut fds, self.patience(Instant::now())) {
             Ok(_) => {}
@@ -229,14 +203,14 @@ impl Supervisor<'_> {
     fn on_signals(&mut self) -> io::Result<()> {
         while let Some(info) = self.signals.read_signal()? {
             if info.ssi_signo != Signal::SIGCHLD as u32 {
-                self.stop(self.launch.stop_signal, SHUTDOWN_GRACE);
+                self.stop(self.charge.launch.stop_signal, SHUTDOWN_GRACE);
             }
         }
         self.reap()
     }
 
-    /// Reaps every child, not only the container's first process: as a subreaper the shim is given orphans, and an
-    /// unreaped one keeps the container's process namespace from ending.
+    /// Reaps every child, not only the container's first process and minders: as a subreaper the shim is given orphans, and
+    /// an unreaped one keeps the container's process namespace from ending.
     fn reap(&mut self) -> io::Result<()> {
         loop {
             // rustix's, because nix's fails for a process that a real-time signal killed.
@@ -245,7 +219,8 @@ impl Supervisor<'_> {
                     let (code, signal) = (status.exit_status(), status.terminating_signal());
                     self.ended = Some(Status { code, signal, at: record::now() });
                 }
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(Some((pid, _))) => self.minders.retain(|minder| minder.as_raw() != pid.as_raw_pid()),
+                Err(rustix::io::Errno::INTR) => {}
                 Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(()),
                 Err(errno) => return Err(errno.into()),
             }
@@ -253,20 +228,38 @@ impl Supervisor<'_> {
     }
 
     fn on_output(&mut self, stream: Stream) {
-        let Some(index) = self.outputs.iter().position(|output| output.stream == stream) else { return };
-        if self.outputs[index].copy(&mut self.log) == Copied::End {
+        let Some(index) = self.outputs.iter().position(|output| output.stream() == stream) else { return };
+        if self.outputs[index].copy(&mut self.log, &mut self.attached) == Copied::End {
             let mut output = self.outputs.remove(index);
             output.finish(&mut self.log);
             self.log.flush(SystemTime::now());
         }
     }
 
+    fn on_input(&mut self) {
+        for attached in &mut self.attached {
+            attached.pump(&mut self.input);
+        }
+    }
+
+    fn on_attached(&mut self, index: usize) {
+        if let Some(attached) = self.attached.get_mut(index) {
+            attached.on_ready(&mut self.input);
+        }
+    }
+
     fn on_clients(&mut self, events: &[Event]) {
         let clients = std::mem::take(&mut self.clients);
         for (index, mut client) in clients.into_iter().enumerate() {
-            let keep = !events.contains(&Event::Client(index)) || client.serve(|op| self.act(op));
-            if keep {
+            if !events.contains(&Event::Client(index)) {
                 self.clients.push(client);
+                continue;
+            }
+            match client.serve(|op| self.act(op)) {
+                Served::Open => self.clients.push(client),
+                Served::Over => {}
+                Served::Exec(order) => self.exec(client.into_parts().0, order),
+                Served::Attach => self.attach(client),
             }
         }
     }
@@ -277,26 +270,115 @@ impl Supervisor<'_> {
             Op::Stop { signal, grace_ms } => Some(self.stop(signal, Duration::from_millis(grace_ms))),
             Op::Status => Some(Reply::Running { pid: self.init.as_raw() }),
             Op::Wait => None,
+            Op::Pause => Some(self.pause()),
+            Op::Resume => Some(self.resume()),
         }
     }
 
+    /// What is frozen cannot heed a signal, so it goes on first, as in Docker.
     fn stop(&mut self, signal: i32, grace: Duration) -> Reply {
         // A grace that no clock can hold is no limit.
         let at = Instant::now().checked_add(grace);
         self.kill_at = [self.kill_at, at].into_iter().flatten().min();
+        self.resume();
         self.signal(signal)
     }
 
     /// Sends a signal to the container's first process. With SIGKILL the kernel ends all others with it, since it is the
     /// first of their process namespace. Its id cannot have been given to another: nobody but this shim reaps it.
-    fn signal(&self, signal: i32) -> Reply {
+    fn signal(&mut self, signal: i32) -> Reply {
         if self.ended.is_some() {
             return Reply::Done;
         }
         let known = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"));
-        match known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned())) {
+        let sent = known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned()));
+        if signal == Signal::SIGKILL as i32 {
+            self.resume();
+        }
+        match sent {
             Ok(()) => Reply::Done,
             Err(why) => Reply::Refused { why },
+        }
+    }
+
+    fn pause(&mut self) -> Reply {
+        if self.paused || self.ended.is_some() {
+            return Reply::Done;
+        }
+        let Charge { launch, hierarchies, .. } = self.charge;
+        let frozen = freezer::freeze(hierarchies, &launch.cgroup, FREEZE_TIME);
+        match frozen.and_then(|()| self.record_paused(true)) {
+            Ok(()) => {
+                self.paused = true;
+                Reply::Done
+            }
+            Err(error) => {
+                // Paused without a record of it, it would be taken for hung.
+                let _not_frozen = freezer::thaw(hierarchies, &launch.cgroup);
+                Reply::Refused { why: format!("the container cannot be paused: {error}") }
+            }
+        }
+    }
+
+    fn resume(&mut self) -> Reply {
+        if !self.paused {
+            return Reply::Done;
+        }
+        let thawed = freezer::thaw(self.charge.hierarchies, &self.charge.launch.cgroup);
+        match thawed.and_then(|()| self.record_paused(false)) {
+            Ok(()) => {
+                self.paused = false;
+                Reply::Done
+            }
+            Err(error) => Reply::Refused { why: format!("the container cannot be resumed: {error}") },
+        }
+    }
+
+    fn record_paused(&self, paused: bool) -> io::Result<()> {
+        let dir = self.charge.dir;
+        let started = record::load::<Started>(dir, record::STATE).map_err(io::Error::other)?;
+        let started = started.ok_or(io::ErrorKind::NotFound)?;
+        record::save(dir, record::STATE, &Started { paused, ..started }, Durability::Cached)
+    }
+
+    /// Leaves the connection to a minder, or says why there is none.
+    fn exec(&mut self, connection: UnixStream, order: Order) {
+        let refused = match (self.paused, self.minders.len()) {
+            (true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
+            (false, MOST_MINDERS..) => {
+                let why = format!("{MOST_MINDERS} commands run in this container already");
+                Some(Failed::new(Failure::Other, &why))
+            }
+            (false, _) => None,
+        };
+        if let Some(failed) = refused {
+            tell(&connection, &Answer::Failed(failed), &[]);
+            return;
+        }
+        let is_long = order.request.len() > protocol::LONGEST;
+        let Charge { dir, launch, hierarchies } = self.charge;
+        let place = Place { dir, launch, hierarchies, confinement: &self.confinement, init: self.init };
+        // It has a copy of its own, and without a process to hold one the connection closes, which is an answer too.
+        if let Ok(minder) = minder::split_off(&place, connection, order) {
+            self.minders.push(minder);
+        }
+        if is_long {
+            detach::trim_memory();
+        }
+    }
+
+    fn attach(&mut self, client: Client) {
+        let (stream, begun) = client.into_parts();
+        if self.attached.len() >= MOST_ATTACHED {
+            let why = format!("{MOST_ATTACHED} clients are attached already");
+            tell(&stream, &Answer::Refused { why }, &[]);
+            return;
+        }
+        let Launch { terminal, stdin, .. } = self.charge.launch;
+        if tell(&stream, &Answer::Attached { terminal: *terminal, stdin: *stdin }, &[]) {
+            let mut attached = Attached::new(stream, &begun);
+            attached.pump(&mut self.input);
+            self.attached.push(attached);
         }
     }
 }

@@ -76,7 +76,6 @@ x-mine: {}
             error a.yaml:2:7: `My_Shop` is not a DNS label: use a-z, 0-9 and `-`, with a letter or digit at either end; call it `my-shop`
             error a.yaml:5:1: gantry does not do `volumes` yet; take it out to deploy without it
             error a.yaml:6:1: unknown key `servces`; did you mean `services`?
-            error a.yaml:7:1: gantry does not do `x-gantry` yet; take it out to deploy without it
             warning a.yaml:1:1: `version` is obsolete and means nothing; take it out
         "#]],
     );
@@ -85,14 +84,13 @@ x-mine: {}
 #[test]
 fn what_compose_knows_is_not_yet_and_what_it_does_not_is_unknown() {
     check_web(
-        "depends_on: [db]\nbuild: .\nmem_limit: 1g\nenviroment: {}\nfrobnicate: 1\ncontainer_name: w\nexpose: [80]\nx-a: 1\nx-gantry: {}",
+        "depends_on: [db]\nbuild: .\nmem_swappiness: 60\nenviroment: {}\nfrobnicate: 1\ncontainer_name: w\nexpose: [80]\nx-a: 1\nx-gantry: {}",
         expect![[r#"
             error a.yaml:4:5: gantry does not do `depends_on` yet; take it out to deploy without it
             error a.yaml:5:5: gantry does not do `build` yet; build the image beforehand and name it with `image`
-            error a.yaml:6:5: gantry does not do `mem_limit` yet; write `deploy.resources.limits.memory`
+            error a.yaml:6:5: gantry does not do `mem_swappiness` yet; take it out to deploy without it
             error a.yaml:7:5: unknown key `enviroment`; did you mean `environment`?
             error a.yaml:8:5: unknown key `frobnicate`; it is not in the Compose Specification; keys of your own begin with `x-`
-            error a.yaml:12:5: gantry does not do `x-gantry` yet; take it out to deploy without it
             warning a.yaml:9:5: `container_name` means nothing in a cluster: a service may have many containers; take it out; containers are named after their service
             warning a.yaml:10:5: `expose` means nothing in a cluster: containers reach each other's ports without it; take it out
         "#]],

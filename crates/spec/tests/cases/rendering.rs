@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use model::{Limits, PortSpec, Publish, Reservations, RestartPolicy, ServiceSpec, TaskSpec};
+use model::{
+    Blkio, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress, HostEntry, Limits, LogDriver,
+    Logging, Mount, MountKind, Namespaces, PortSpec, Privileges, Propagation, Publish, PullPolicy, Readiness,
+    Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning, UserScope,
+};
 use spec::{Loaded, Problem, Problems, Project};
 
 pub(crate) fn outcome(result: &Result<Loaded, Problems>) -> String {
@@ -50,10 +54,10 @@ fn service_lines(ServiceSpec { replicas, labels, task }: &ServiceSpec) -> Vec<St
         resources,
         restart,
         constraints,
-        container: _,
-        health: _,
-        readiness: _,
-        pull: _,
+        container,
+        health,
+        readiness,
+        pull,
     } = task;
     let mut lines = vec![format!("image {image}")];
     if *replicas != 1 {
@@ -74,7 +78,212 @@ fn service_lines(ServiceSpec { replicas, labels, task }: &ServiceSpec) -> Vec<St
         lines.push(format!("restart {condition:?} delay={delay:?} max={max_attempts:?} window={window:?}"));
     }
     lines.extend(constraints.iter().map(|constraint| format!("where {constraint}")));
+    lines.extend(container_lines(container));
+    lines.extend(health_line(health));
+    lines.extend(readiness.as_ref().map(readiness_line));
+    if *pull != PullPolicy::default() {
+        lines.push(format!("pull {pull:?}"));
+    }
     lines
+}
+
+fn container_lines(container: &ContainerSpec) -> Vec<String> {
+    let ContainerSpec {
+        annotations,
+        hostname,
+        domainname,
+        hosts,
+        dns,
+        groups,
+        init,
+        tty,
+        stdin_open,
+        read_only,
+        mounts,
+        shm_size,
+        ulimits,
+        sysctls,
+        privileges,
+        devices,
+        device_rules,
+        namespaces,
+        cgroup_parent,
+        oom_score_adj,
+        tuning,
+        storage_size,
+        runtime,
+        stop,
+        logging,
+    } = container;
+    let mut lines = pairs("annotation", annotations);
+    optional(&mut lines, "hostname", hostname);
+    optional(&mut lines, "domainname", domainname);
+    lines.extend(hosts.iter().map(host_line));
+    lines.extend(dns_lines(dns));
+    lines.extend(groups.iter().map(|group| format!("group {group}")));
+    for (is, flag) in [(init, "init"), (tty, "tty"), (stdin_open, "stdin"), (read_only, "read-only")] {
+        lines.extend(is.then(|| flag.to_owned()));
+    }
+    lines.extend(mounts.iter().map(mount_line));
+    optional(&mut lines, "shm", &shm_size.map(|size| size.0));
+    lines.extend(ulimits.iter().map(|(name, range)| {
+        let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |l| l.to_string());
+        format!("ulimit {} {}:{}", name.as_str(), shown(range.soft), shown(range.hard))
+    }));
+    lines.extend(pairs("sysctl", sysctls));
+    lines.extend(privilege_lines(privileges));
+    lines.extend(
+        devices
+            .iter()
+            .map(|Device { source, target, access }| format!("device {source} at {target} {access}")),
+    );
+    lines.extend(device_rules.iter().map(|rule| format!("device rule {rule}")));
+    lines.extend(namespace_lines(*namespaces));
+    optional(&mut lines, "cgroup parent", cgroup_parent);
+    optional(&mut lines, "oom score", oom_score_adj);
+    lines.extend(tuning_lines(tuning));
+    optional(&mut lines, "storage", &storage_size.map(|size| size.0));
+    optional(&mut lines, "runtime", runtime);
+    if *stop != Stop::default() {
+        let signal = stop.signal.map_or_else(|| "its signal".to_owned(), |signal| signal.to_string());
+        lines.push(format!("stop by {signal} within {:?}", stop.grace));
+    }
+    if *logging != Logging::default() {
+        lines.push(logging_line(logging));
+    }
+    lines
+}
+
+fn host_line(HostEntry { name, address }: &HostEntry) -> String {
+    match address {
+        HostAddress::Ip(ip) => format!("host {name} = {ip}"),
+        HostAddress::Gateway => format!("host {name} = the node"),
+    }
+}
+
+fn dns_lines(Dns { servers, search, options }: &Dns) -> Vec<String> {
+    let servers = servers.iter().map(|server| format!("dns {server}"));
+    let search = search.iter().map(|domain| format!("dns search {domain}"));
+    servers.chain(search).chain(options.iter().map(|option| format!("dns option {option}"))).collect()
+}
+
+fn mount_line(Mount { target, read_only, kind }: &Mount) -> String {
+    let mut line = match kind {
+        MountKind::Bind(bind) => {
+            let mut line = format!("bind {} at {target}", bind.source);
+            line += if bind.create { "" } else { ", there already" };
+            line += if bind.recursive { "" } else { ", alone" };
+            line += match bind.propagation {
+                Propagation::Private => "",
+                Propagation::Slave => ", slave",
+                Propagation::Shared => ", shared",
+            };
+            line
+        }
+        MountKind::Tmpfs(tmpfs) => {
+            let mut line = format!("tmpfs at {target}");
+            let numbers = [("uid", tmpfs.uid), ("gid", tmpfs.gid)];
+            line += &tmpfs.size.map_or_else(String::new, |size| format!(", {size}"));
+            line += &tmpfs.mode.map_or_else(String::new, |mode| format!(", mode {mode:o}"));
+            for (name, number) in numbers {
+                line += &number.map_or_else(String::new, |number| format!(", {name} {number}"));
+            }
+            line += if tmpfs.exec { ", exec" } else { "" };
+            line
+        }
+    };
+    line += if *read_only { ", read-only" } else { "" };
+    line
+}
+
+fn privilege_lines(privileges: &Privileges) -> Vec<String> {
+    let Privileges { privileged, add, drop, no_new_privileges, seccomp, apparmor, unmasked } = privileges;
+    let mut lines = Vec::new();
+    lines.extend(privileged.then(|| "privileged".to_owned()));
+    for (what, capabilities) in [("add", add), ("drop", drop)] {
+        lines.extend(capabilities.all.then(|| format!("{what} all")));
+        lines.extend(capabilities.named.iter().map(|named| format!("{what} {}", named.as_str())));
+    }
+    lines.extend(no_new_privileges.then(|| "no new privileges".to_owned()));
+    match seccomp {
+        Seccomp::Default => {}
+        Seccomp::Unconfined => lines.push("seccomp unconfined".to_owned()),
+        Seccomp::Profile(text) => lines.push(format!("seccomp {text}")),
+    }
+    optional(&mut lines, "apparmor", apparmor);
+    lines.extend(unmasked.then(|| "unmasked".to_owned()));
+    lines
+}
+
+fn namespace_lines(Namespaces { ipc, pid, uts, cgroup, user }: Namespaces) -> Vec<String> {
+    let scopes = [("ipc", ipc), ("pid", pid), ("uts", uts), ("cgroup", cgroup)].into_iter();
+    let shared = scopes.filter(|(_, scope)| *scope == Scope::Host);
+    let mut lines: Vec<String> = shared.map(|(name, _)| format!("{name} of the node")).collect();
+    lines.extend((user == UserScope::Own).then(|| "users of its own".to_owned()));
+    lines
+}
+
+fn tuning_lines(tuning: &Tuning) -> Vec<String> {
+    let Tuning { cpu_shares, cpuset, memory_reservation, swap, blkio } = tuning;
+    let mut lines = Vec::new();
+    optional(&mut lines, "cpu shares", cpu_shares);
+    optional(&mut lines, "cpuset", cpuset);
+    optional(&mut lines, "memory reservation", &memory_reservation.map(|size| size.0));
+    lines.extend(swap.map(|swap| match swap {
+        SwapLimit::Unlimited => "swap unlimited".to_owned(),
+        SwapLimit::Total(total) => format!("memory and swap {total}"),
+    }));
+    let Blkio { weight, weight_device, read_bytes, write_bytes, read_operations, write_operations } = blkio;
+    optional(&mut lines, "blkio weight", weight);
+    lines.extend(weight_device.iter().map(|(path, weight)| format!("blkio weight {path} {weight}")));
+    for (what, rates) in [
+        ("read bytes", read_bytes),
+        ("write bytes", write_bytes),
+        ("read operations", read_operations),
+        ("write operations", write_operations),
+    ] {
+        lines.extend(rates.iter().map(|(path, rate)| format!("blkio {what} {path} {rate}")));
+    }
+    lines
+}
+
+fn logging_line(Logging { driver, max_size, max_files }: &Logging) -> String {
+    let driver = match driver {
+        LogDriver::Local => "local".to_owned(),
+        LogDriver::None => "none".to_owned(),
+        LogDriver::Syslog { address, facility, tag } => format!("syslog {address} {facility} {tag:?}"),
+        LogDriver::Journald { tag } => format!("journald {tag:?}"),
+    };
+    format!("logging {driver}, {max_files} files of {max_size}")
+}
+
+fn health_line(health: &Health) -> Option<String> {
+    let check = match health {
+        Health::Image => return None,
+        Health::Disabled => return Some("health unchecked".to_owned()),
+        Health::Check(check) => check,
+    };
+    let HealthCheck { probe, interval, timeout, retries, start_period, start_interval } = check;
+    let mut line = match probe {
+        Some(probe) => format!("health {probe:?}"),
+        None => "health of the image".to_owned(),
+    };
+    let times = [
+        ("every", interval),
+        ("within", timeout),
+        ("start", start_period),
+        ("every at start", start_interval),
+    ];
+    for (name, time) in times {
+        line += &time.map_or_else(String::new, |time| format!(", {name} {time:?}"));
+    }
+    line += &retries.map_or_else(String::new, |retries| format!(", {retries} retries"));
+    Some(line)
+}
+
+fn readiness_line(readiness: &Readiness) -> String {
+    let Readiness { probe, interval, timeout, successes, failures } = readiness;
+    format!("ready {probe:?}, every {interval:?}, within {timeout:?}, {successes} up, {failures} down")
 }
 
 fn optional(lines: &mut Vec<String>, name: &str, value: &Option<impl Debug>) {

@@ -252,6 +252,7 @@ impl Source {
             Some(
                 chunk::Kind::Data(_)
                 | chunk::Kind::Import(_)
+                | chunk::Kind::Piece(_)
                 | chunk::Kind::Transfer(_)
                 | chunk::Kind::Document(_),
             )

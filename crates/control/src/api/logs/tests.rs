@@ -159,6 +159,7 @@ async fn remove(alone: &Alone) {
         exit: None,
         ended: Some(Ended::Stopped),
         reason: None,
+        warnings: Vec::new(),
     };
     let task = "s1-1-1".parse().unwrap();
     let report = Command::Report { node: NodeId(1), statuses: vec![(task, status)] };

@@ -32,7 +32,7 @@ impl Node {
 
     fn save(&self, id: TaskId, status: Option<TaskStatus>) {
         let assigned = Assigned { id, ..assigned(Desired::Running) };
-        self.disk.save(&Record { assigned, status, failures: 0, remains: true }).unwrap();
+        self.disk.save(&Record { status, remains: true, ..Record::new(assigned) }).unwrap();
     }
 
     fn assign(&self, id: TaskId) {
@@ -49,6 +49,7 @@ impl Node {
             exit: None,
             ended: Some(Ended::Completed),
             reason: None,
+            warnings: Vec::new(),
         };
         self.save(id, Some(status));
     }

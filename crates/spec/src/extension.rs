@@ -1,0 +1,44 @@
+//! `x-gantry`: what an orchestrator needs to know and Compose has no key for.
+
+use model::{Health, Readiness};
+
+use crate::problem::Report;
+use crate::tree::{Entry, Node};
+use crate::typed::{self, Placed};
+use crate::{keys, probe};
+
+const SERVICE: &[&str] = &["health", "readiness", "hardened"];
+const PROJECT: &[&str] = &["hardened"];
+
+/// What a service's `x-gantry` says.
+#[derive(Debug, Default)]
+pub(crate) struct Extension {
+    pub(crate) health: Placed<Health>,
+    pub(crate) readiness: Option<Readiness>,
+    pub(crate) hardened: Option<bool>,
+}
+
+pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
+    let mut extension = Extension::default();
+    for Entry { key, value } in typed::entries(node, "`x-gantry`", report) {
+        match key.text.as_str() {
+            "health" => extension.health = probe::health(value, report).map(|health| (key.span, health)),
+            "readiness" => extension.readiness = probe::readiness(value, report),
+            "hardened" => extension.hardened = typed::boolean(value, "`hardened`", report),
+            _ => keys::unknown(key, SERVICE, "there are health, readiness and hardened", report),
+        }
+    }
+    extension
+}
+
+/// Whether all services are hardened that do not say otherwise.
+pub(crate) fn project(node: &Node, report: &mut Report<'_>) -> bool {
+    let mut hardened = false;
+    for Entry { key, value } in typed::entries(node, "`x-gantry`", report) {
+        match key.text.as_str() {
+            "hardened" => hardened = typed::boolean(value, "`hardened`", report).unwrap_or_default(),
+            _ => keys::unknown(key, PROJECT, "at the top level there is `hardened`", report),
+        }
+    }
+    hardened
+}
