@@ -29,6 +29,7 @@
 //! - `confine` and [`seccomp`]: what it may ask of the kernel;
 //! - `cgroup`: limits, counting, freezing, killing and removing;
 //! - `terminal`: pseudo-terminals;
+//! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, and a reader that can follow;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
@@ -43,6 +44,7 @@ pub mod changes;
 mod confine;
 mod detach;
 pub mod exec;
+pub mod files;
 pub mod handle;
 pub mod launch;
 pub mod logs;

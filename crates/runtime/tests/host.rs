@@ -7,6 +7,8 @@
 
 #[path = "host/exec.rs"]
 mod exec;
+#[path = "host/files.rs"]
+mod files;
 #[path = "host/running.rs"]
 mod running;
 
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut out = std::io::stdout();
-    let tests = TESTS.iter().chain(exec::TESTS).chain(running::TESTS);
+    let tests = TESTS.iter().chain(exec::TESTS).chain(files::TESTS).chain(running::TESTS);
     let chosen: Vec<&(&str, Test)> = tests.filter(|(name, _)| is_chosen(name, &args)).collect();
     if has("--list") {
         // None is ignored, and `--ignored` asks for those.
