@@ -13,7 +13,6 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::SystemTime;
 
 use model::{Bytes, Digest};
 
@@ -60,8 +59,6 @@ pub struct Stored {
     pub digest: Digest,
     /// Layers and configuration, as the manifest has them.
     pub size: Bytes,
-    /// When it came, or was last used: see [`Store::touch`].
-    pub used: SystemTime,
 }
 
 /// One file of an image, as another node would fetch it.
@@ -157,11 +154,7 @@ impl Store {
     pub fn list(&self) -> Vec<Stored> {
         let records = self.shared.records();
         let whole = records.values().filter(|record| self.is_whole(record));
-        let stored = |record: &Record| {
-            let digest = record.manifest.digest;
-            Stored { digest, size: record.size(), used: self.used(&digest) }
-        };
-        whole.map(stored).collect()
+        whole.map(|record| Stored { digest: record.manifest.digest, size: record.size() }).collect()
     }
 
     /// The files that make up a complete image: manifest, configuration, layers, each once.

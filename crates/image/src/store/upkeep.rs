@@ -27,8 +27,9 @@ impl Store {
         }
     }
 
-    /// When it was used. What cannot be read was used long ago: a disk like that gives nothing to a container either.
-    pub(super) fn used(&self, manifest: &Digest) -> SystemTime {
+    /// When an image came, or was last noted to be used. What cannot be read was used long ago: a disk like that gives nothing
+    /// to a container either.
+    pub fn last_used(&self, manifest: &Digest) -> SystemTime {
         let record = fs::metadata(self.shared.paths.record(manifest));
         record.and_then(|record| record.modified()).unwrap_or(UNIX_EPOCH)
     }
