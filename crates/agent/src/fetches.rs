@@ -27,7 +27,9 @@ impl<H: Host> Fetches<H> {
     }
 
     pub(crate) fn want(&mut self, source: ImageSource) {
-        if self.wanted.insert(source.digest, source.clone()).is_none() {
+        self.wanted.insert(source.digest, source.clone());
+        // Of one that was given up and is wanted again, a fetch may be under way still.
+        if !self.whose.values().any(|image| *image == source.digest) {
             self.begin(source, Duration::ZERO);
         }
     }
@@ -123,5 +125,23 @@ mod tests {
         fetches.give_up(IMAGE);
         assert!(timeout(Duration::from_secs(60), fetches.arrived()).await.is_err());
         assert_eq!(host.lock().done, ["fetch"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_given_up_and_wanted_again_is_fetched_once() {
+        let host = Arc::new(FakeHost::default());
+        host.lock().fetches = [Fetch::Fails; 3].into();
+        let mut fetches = Fetches::new(host.clone());
+        for _ in 0..5 {
+            fetches.want(source());
+            fetches.give_up(IMAGE);
+        }
+        fetches.want(source());
+        timeout(Duration::from_secs(60), fetches.arrived()).await.unwrap();
+        assert!(
+            timeout(Duration::from_secs(60), fetches.arrived()).await.is_err(),
+            "nothing else is on its way"
+        );
+        assert_eq!(host.lock().done, ["fetch"; 4]);
     }
 }

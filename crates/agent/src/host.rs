@@ -103,6 +103,8 @@ pub struct ProbeResult {
     pub healthy: bool,
     /// What was answered, or why there was no answer: at most 4 KiB, which is what Docker keeps.
     pub output: String,
+    /// It did not answer as it stood still. Nobody can tell whether it lives; that it takes no work is plain.
+    pub paused: bool,
 }
 
 /// The machine. Every effect can be repeated after it was cut short, and finds what the cut one left.

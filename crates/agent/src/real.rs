@@ -6,7 +6,7 @@
 //! DATA/tasks/ID/ATTEMPT/     one container's directory, which its shim keeps
 //! DATA/images/               the content store
 //! DATA/skeleton/             the layer with every container's mount points
-//! RUN/seccomp                the compiled filter of system calls
+//! RUN/seccomp-HASH           the compiled filters of system calls
 //! RUN/netns/                 the containers' network namespaces
 //! ```
 
@@ -14,6 +14,8 @@ mod containers;
 pub mod content;
 mod disk;
 mod fetch;
+mod files;
+mod options;
 mod plane;
 mod probe;
 mod registries;
@@ -198,7 +200,7 @@ impl Host for RealHost {
                 published
             };
             let running = async {
-                let running = self.containers.run(&task, attempt, image, netns).await;
+                let running = self.containers.run(&task, attempt, image, netns).await.map(drop);
                 tracing::debug!(target: "hop", hop = "started", task = %task.id);
                 running
             };

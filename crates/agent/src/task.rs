@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::pending;
 use model::{Bytes, Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Clock;
 use crate::details::Details;
@@ -25,6 +25,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a container that its health check gives up may take to be seen ended by itself. Whatever is being asked when a
+/// container ends dies with it, and says so before the container's shim has recorded the end, which takes some milliseconds.
+const BY_ITSELF: Duration = Duration::from_millis(500);
 
 /// Warnings of an attempt that are told. They are replicated; more than these nobody reads.
 const WARNINGS: usize = 20;
@@ -66,6 +70,8 @@ pub(crate) struct Worker<H> {
     attempt: u32,
     container: Container,
     course: Course<H>,
+    /// How the attempt before this one ended, as long as there is nothing to say of this one.
+    before: Option<String>,
     ended: Option<Ended>,
 }
 
@@ -94,6 +100,7 @@ impl<H: Host> Worker<H> {
         Self {
             attempt: status.map_or(0, begun),
             ended: status.and_then(|status| status.ended),
+            before: status.filter(|status| status.phase == Phase::Exited).and_then(before),
             course: Course::new(status.map(|status| status.warnings.clone()).unwrap_or_default()),
             container: Container::None,
             means,
@@ -249,14 +256,22 @@ impl<H: Host> Worker<H> {
                     self.look().await;
                     return true;
                 }
-                news = told(probing) => self.heed(news),
+                news = told(probing) => if let Some(why) = self.heed(news) {
+                    if timeout(BY_ITSELF, &mut ended).await.is_ok() {
+                        // It was not unhealthy but gone: how it ended is what counts.
+                        self.look().await;
+                        return true;
+                    }
+                    self.give_up(why);
+                },
                 () = at(*announce) => self.say_starting(None),
             }
         }
         true
     }
 
-    fn heed(&mut self, news: News) {
+    /// What follows from an answer; why the container is to be ended, if it is.
+    fn heed(&mut self, news: News) -> Option<String> {
         match news {
             News::NotYet { why } => self.say_starting(Some(why)),
             News::Healthy { age } => {
@@ -264,13 +279,16 @@ impl<H: Host> Worker<H> {
                 self.say_running(None);
             }
             News::Ready { why } => self.say_running(why),
-            News::Unhealthy { why } => {
-                let (task, attempt) = (self.record.assigned.id, self.attempt);
-                tracing::warn!(%task, attempt, why, "a container is ended");
-                self.course.unhealthy = Some(why);
-                self.container = Container::Unhealthy;
-            }
+            News::Unhealthy { why } => return Some(why),
         }
+        None
+    }
+
+    fn give_up(&mut self, why: String) {
+        let (task, attempt) = (self.record.assigned.id, self.attempt);
+        tracing::warn!(%task, attempt, why, "a container is ended");
+        self.course.unhealthy = Some(why);
+        self.container = Container::Unhealthy;
     }
 
     async fn look(&mut self) {
@@ -336,7 +354,7 @@ impl<H: Host> Worker<H> {
                 prepared = &mut preparing => return Some(prepared),
                 () = &mut late, if unsaid => {
                     unsaid = false;
-                    self.say(self.status(Phase::Preparing, self.exit(), None));
+                    self.say(self.status(Phase::Preparing, self.exit(), self.before.clone()));
                 }
                 _ = again.tick() => {
                     let now = *pulling.borrow();
@@ -434,8 +452,10 @@ impl<H: Host> Worker<H> {
         self.record.status = Some(self.status(phase, None, Some(reason)));
     }
 
+    /// What keeps starting says why it has to: who waits for it may look at any time.
     fn say_starting(&mut self, reason: Option<String>) {
         self.course.announce = None;
+        let reason = reason.or_else(|| self.before.clone());
         self.say(self.status(Phase::Starting, self.exit(), reason));
     }
 
@@ -478,7 +498,9 @@ impl<H: Host> Worker<H> {
         }
         self.container = Container::Resting { noted };
         self.record.failures = failures;
-        self.say(self.status(Phase::Exited, exit, reason));
+        let status = self.status(Phase::Exited, exit, reason);
+        self.before = before(&status);
+        self.say(status);
         true
     }
 
@@ -604,6 +626,11 @@ async fn at(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
+}
+
+/// How an attempt ended, for the one after it.
+fn before(status: &TaskStatus) -> Option<String> {
+    status.reason.as_ref().map(|reason| format!("after attempt {}: {reason}", status.attempt))
 }
 
 /// The latest attempt of which anything may have been started. One that was being prepared is made under its number

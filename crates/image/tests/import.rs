@@ -345,6 +345,39 @@ fn a_peer_copies_an_image_blob_by_blob() {
 }
 
 #[test]
+fn an_image_that_came_by_half_is_removed_but_for_what_others_use() {
+    let (_here, source) = fresh();
+    let (there, copy) = fresh();
+    let shared = layer("base", "base");
+    import(&copy, &docker_save(std::slice::from_ref(&shared), &["other"])).unwrap();
+    let before = content_of(there.path());
+    let image = import(&source, &docker_save(&[shared, layer("a", "one")], &["web"])).unwrap().digest;
+    let content = |blob: &Digest| {
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut source.open_blob(blob).unwrap(), &mut content).unwrap();
+        content
+    };
+    let take = |blob: &Digest| {
+        let content = content(blob);
+        let mut ingest = copy.ingest(blob, Bytes(content.len() as u64)).unwrap();
+        ingest.write(&content).unwrap();
+        ingest.finish().unwrap();
+    };
+    take(&image);
+    // Configuration and layer are wanted; one of them comes, and then nobody wants the image any more.
+    let missing = copy.complete(&image).unwrap();
+    assert_eq!(missing.len(), 2);
+    take(&missing[0]);
+    assert!(!copy.remove(&image).unwrap(), "it was never here");
+    assert_eq!(content_of(there.path()), before);
+    // It can come all the same.
+    take(&image);
+    copy.complete(&image).unwrap().iter().for_each(take);
+    assert_eq!(copy.complete(&image).unwrap(), []);
+    assert!(copy.contains(&image));
+}
+
+#[test]
 fn a_blob_that_is_not_what_was_asked_for_leaves_nothing() {
     let (root, store) = fresh();
     let asked: Digest = digest(b"right").parse().unwrap();

@@ -9,9 +9,7 @@
 //!   copy in memory, one for all shims.
 //!
 //! Either also keeps the shims of a running agent at the agent's own version while the file on disk is replaced.
-#![expect(unsafe_code, reason = "mount_setattr(2) has no wrapper")]
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -22,6 +20,8 @@ use std::process::Command;
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::mount_attr;
 
 /// What the program is called with to become a shim: `gantry shim DIR`.
 pub const SHIM_ARGUMENT: &str = "shim";
@@ -87,22 +87,9 @@ fn read_only_view() -> Option<OwnedFd> {
     let seen = std::fs::metadata(format!("/proc/self/fd/{}", view.as_raw_fd())).ok()?;
     let ours = std::fs::metadata("/proc/self/exe").ok()?;
     ((seen.dev(), seen.ino()) == (ours.dev(), ours.ino())).then_some(())?;
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let empty: &CStr = c"";
-    // SAFETY: the descriptor and the two pointers live through the call, which only reads `size_of(attributes)` bytes and
-    // a string that ends with NUL.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            view.as_raw_fd(),
-            empty.as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of_val(&attributes),
-        )
-    };
-    (result == 0).then_some(view)
+    let read_only = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, ..mount_attr::NONE };
+    mount_attr::set(&view, false, read_only).ok()?;
+    Some(view)
 }
 
 fn sealed_copy() -> Result<OwnedFd, SealError> {

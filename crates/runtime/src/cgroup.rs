@@ -6,7 +6,10 @@
 //! (`/gantry/n1/s1-2-3.1`) and the same in each.
 
 pub(crate) mod freezer;
+mod limit;
 pub(crate) mod usage;
+
+pub(crate) use limit::limit;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,10 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::XattrFlags;
 
-use crate::launch::Limits;
+use crate::launch::Launch;
 use crate::oci::CgroupView;
 use crate::record::chain;
+use limit::write;
 
 /// Where this host keeps its cgroups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +45,16 @@ enum Kind {
 /// What a container is shown of v1: enough to find its limits and usage, and nothing to switch devices or freeze with.
 const SHOWN: [&str; 6] = ["blkio", "cpu", "cpuacct", "cpuset", "memory", "pids"];
 
-/// The length of the interval in which a CPU quota counts: the kernel's default, in microseconds.
-const CPU_PERIOD: u64 = 100_000;
-
-/// The kernel refuses quotas below this, in microseconds.
-const CPU_QUOTA_MIN: u64 = 1_000;
+impl Hierarchy {
+    /// Whether libcontainer puts containers into it: not where systemd alone counts processes, nor in the empty v2 of a hybrid host,
+    /// where a cgroup that is there does no harm.
+    fn holds_containers(&self) -> bool {
+        match &self.kind {
+            Kind::V1(controllers) => !controllers.is_empty(),
+            Kind::V2 => true,
+        }
+    }
+}
 
 impl Hierarchies {
     /// Reads the host's mounts.
@@ -127,71 +137,6 @@ impl Hierarchies {
 
 fn below(mount: &Path, path: &str) -> PathBuf {
     mount.join(path.trim_start_matches('/'))
-}
-
-/// Sets the limits of a cgroup that exists. What the host cannot do is returned, in words.
-pub(crate) fn limit(hierarchies: &Hierarchies, path: &str, limits: &Limits) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut attempt = |what: &str, result: io::Result<()>| {
-        if let Err(error) = result {
-            warnings.push(format!("the limit on {what} is not in force: {error}"));
-        }
-    };
-    attempt("pids", limit_pids(hierarchies, path, limits.pids.unwrap_or(Limits::PIDS)));
-    if let Some(millis) = limits.cpu_millis {
-        attempt("cpu", limit_cpu(hierarchies, path, millis));
-    }
-    if let Some(bytes) = limits.memory_bytes {
-        attempt("memory", limit_memory(hierarchies, path, bytes));
-        attempt("swap", limit_swap(hierarchies, path, bytes));
-    }
-    warnings
-}
-
-fn limit_pids(hierarchies: &Hierarchies, path: &str, pids: u32) -> io::Result<()> {
-    let dir = hierarchies.v2(path).or_else(|| hierarchies.v1("pids", path)).ok_or_else(no_controller)?;
-    write(&dir, "pids.max", &pids.to_string())
-}
-
-fn limit_cpu(hierarchies: &Hierarchies, path: &str, millis: u64) -> io::Result<()> {
-    let quota = millis.saturating_mul(CPU_PERIOD / 1000).max(CPU_QUOTA_MIN);
-    if let Some(dir) = hierarchies.v2(path) {
-        return write(&dir, "cpu.max", &format!("{quota} {CPU_PERIOD}"));
-    }
-    let dir = hierarchies.v1("cpu", path).ok_or_else(no_controller)?;
-    write(&dir, "cpu.cfs_period_us", &CPU_PERIOD.to_string())?;
-    write(&dir, "cpu.cfs_quota_us", &quota.to_string())
-}
-
-fn limit_memory(hierarchies: &Hierarchies, path: &str, bytes: u64) -> io::Result<()> {
-    if let Some(dir) = hierarchies.v2(path) {
-        return write(&dir, "memory.max", &bytes.to_string());
-    }
-    let dir = hierarchies.v1("memory", path).ok_or_else(no_controller)?;
-    write(&dir, "memory.limit_in_bytes", &bytes.to_string())
-}
-
-fn limit_swap(hierarchies: &Hierarchies, path: &str, bytes: u64) -> io::Result<()> {
-    // The first line is a heading. Many hosts have neither swap nor its accounting, and nothing to warn of.
-    if std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() < 2) {
-        return Ok(());
-    }
-    if let Some(dir) = hierarchies.v2(path) {
-        return write(&dir, "memory.swap.max", "0");
-    }
-    let dir = hierarchies.v1("memory", path).ok_or_else(no_controller)?;
-    // v1 counts memory and swap together.
-    write(&dir, "memory.memsw.limit_in_bytes", &bytes.to_string())
-}
-
-fn no_controller() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "this host has no such cgroup controller")
-}
-
-/// Opened without O_CREAT, so that a controller that is not there is "not found".
-fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
-    use io::Write as _;
-    std::fs::OpenOptions::new().write(true).open(dir.join(file))?.write_all(value.as_bytes())
 }
 
 /// How many processes of the cgroup the kernel killed for its memory limit; 0 where the kernel does not say.
@@ -331,6 +276,72 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
+/// Makes the cgroup that a container's is to be in, with the container's own, so that nobody who takes an empty one away takes
+/// this one. What is made is marked as ours, and one that was there before is not.
+pub(crate) fn make_parent(hierarchies: &Hierarchies, parent: &str, path: &str) -> io::Result<()> {
+    let hierarchies = hierarchies.0.iter().filter(|hierarchy| hierarchy.holds_containers());
+    hierarchies.map(|hierarchy| make_in(&hierarchy.mount, parent, path)).collect()
+}
+
+fn make_in(mount: &Path, parent: &str, path: &str) -> io::Result<()> {
+    /// Another container that ends may take its parent away between any two of the steps. More of them end at once on no machine.
+    const ATTEMPTS: u32 = 1000;
+    let own = below(mount, path);
+    for _ in 1..ATTEMPTS {
+        match std::fs::create_dir(&own) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_marked(mount, Path::new(parent))?,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => return Ok(()),
+        }
+    }
+    std::fs::create_dir(&own)
+}
+
+/// Says that a cgroup was made by gantry for the containers in it, on the cgroup itself.
+const MARK: &str = "trusted.gantry";
+
+fn make_marked(mount: &Path, parent: &Path) -> io::Result<()> {
+    let mut dir = mount.to_owned();
+    for part in parent.components().skip(1) {
+        dir.push(part);
+        match std::fs::create_dir(&dir) {
+            // A kernel that keeps no marks leaves an empty cgroup behind in the end.
+            Ok(()) => {
+                let _marked = rustix::fs::setxattr(&dir, MARK, b"1", XattrFlags::empty());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Taken away meanwhile: the caller begins again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Takes the cgroup that containers were in away again, and those above it, as far as gantry made them and they are empty.
+fn remove_parent(hierarchies: &Hierarchies, parent: &str) {
+    for hierarchy in &hierarchies.0 {
+        for part in Path::new(parent).ancestors() {
+            let Some(part) = part.to_str().filter(|part| *part != "/") else { break };
+            let dir = below(&hierarchy.mount, part);
+            let is_ours = rustix::fs::getxattr(&dir, MARK, &mut [0_u8; 1]).is_ok();
+            // One that is not empty is another container's too, which removes it.
+            if !is_ours || std::fs::remove_dir(&dir).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Removes a container's cgroup, and the one that it is in with the last of its containers.
+pub(crate) fn remove_containers(hierarchies: &Hierarchies, launch: &Launch) -> Result<(), CgroupError> {
+    remove(hierarchies, &launch.cgroup)?;
+    if let Some(parent) = &launch.options.cgroup_parent {
+        remove_parent(hierarchies, parent);
+    }
+    Ok(())
+}
+
 /// Removes the cgroup and those below it from every hierarchy. One that is not there is removed already.
 pub(crate) fn remove(hierarchies: &Hierarchies, path: &str) -> Result<(), CgroupError> {
     for root in hierarchies.dirs(path) {
@@ -359,14 +370,17 @@ fn remove_one(dir: &Path) -> io::Result<()> {
 }
 
 /// Kills and removes; what failed is returned as a sentence, for a place that goes on regardless.
-pub(crate) fn clear(hierarchies: &Hierarchies, path: &str, within: Duration) -> Option<String> {
-    let result = kill(hierarchies, path, within).and_then(|()| remove(hierarchies, path));
+pub(crate) fn clear(hierarchies: &Hierarchies, launch: &Launch, within: Duration) -> Option<String> {
+    let killed = kill(hierarchies, &launch.cgroup, within);
+    let result = killed.and_then(|()| remove_containers(hierarchies, launch));
     result.err().map(|error| chain(&error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::tests::sample;
+    use crate::launch::{Blkio, Limits, Tuning};
 
     const HYBRID: &str = "\
 proc /proc proc rw,nosuid 0 0
@@ -411,18 +425,36 @@ cgroup /var/lib/other/memory cgroup rw,relatime,memory 0 0
             std::fs::write(dir.path().join(file), "").unwrap();
         }
         let limits = Limits { cpu_millis: Some(1500), memory_bytes: Some(1 << 20), pids: None };
-        let warnings = limit(&host, "/x", &limits);
+        let tuning = Tuning { cpuset: Some("0".to_owned()), ..Tuning::default() };
+        let warnings = limit(&host, "/x", &limits, &tuning);
         let wrote = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
         assert_eq!(wrote("cpu/x/cpu.cfs_quota_us"), "150000");
         assert_eq!(wrote("pids/x/pids.max"), "4096", "no container is without a limit on processes");
         assert!(warnings[0].starts_with("the limit on memory is not in force: "), "{warnings:?}");
+        let last = warnings.last().unwrap();
+        assert_eq!(last, "the limit on cpuset is not in force: this host has no such cgroup controller");
+    }
+
+    #[test]
+    fn the_first_of_several_files_that_a_host_has_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Hierarchies(vec![Hierarchy { mount: dir.path().to_owned(), kind: Kind::V2 }]);
+        std::fs::create_dir(dir.path().join("x")).unwrap();
+        for file in ["pids.max", "io.weight"] {
+            std::fs::write(dir.path().join("x").join(file), "").unwrap();
+        }
+        let blkio = Blkio { weight: Some(10), ..Blkio::default() };
+        let tuning = Tuning { blkio, ..Tuning::default() };
+        assert_eq!(limit(&host, "/x", &Limits::default(), &tuning), Vec::<String>::new());
+        assert_eq!(std::fs::read_to_string(dir.path().join("x/io.weight")).unwrap(), "1");
     }
 
     #[test]
     fn a_cgroup_that_does_not_exist_is_killed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let host = Hierarchies(vec![Hierarchy { mount: dir.path().to_owned(), kind: Kind::V2 }]);
-        assert_eq!(clear(&host, "/never/was", Duration::from_secs(1)), None);
+        let launch = Launch { cgroup: "/never/was".to_owned(), ..sample() };
+        assert_eq!(clear(&host, &launch, Duration::from_secs(1)), None);
         assert_eq!(oom_kills(&host, "/never/was"), 0);
     }
 }

@@ -64,9 +64,11 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 pub fn changes(dir: &Path) -> Result<Vec<Change>, ChangesError> {
     let launch = Launch::load(dir)?.ok_or_else(|| ChangesError::NoContainer { dir: dir.to_owned() })?;
     let ours = MOUNT_POINTS.iter().map(PathBuf::from);
-    let bound = launch.files.keys().filter_map(|path| path.strip_prefix("/").ok()).map(Path::to_owned);
+    let mounted = launch.options.mounts.iter().map(|mount| mount.target.as_path());
+    let bound = launch.files.keys().map(PathBuf::as_path).chain(mounted);
+    let bound = bound.filter_map(|path| path.strip_prefix("/").ok()).map(Path::to_owned);
     let upper = dir.join(record::UPPER);
-    match compare(&upper, &launch.layers, ours.chain(bound).collect()) {
+    match compare(&upper, &launch.layers, ours.chain(bound).collect(), MOST) {
         Err(ChangesError::Layer { path, source })
             if path == upper && source.kind() == io::ErrorKind::NotFound =>
         {
@@ -76,11 +78,13 @@ pub fn changes(dir: &Path) -> Result<Vec<Change>, ChangesError> {
     }
 }
 
-/// `layers` are the lowest first, `left_out` is relative to the root.
+/// `layers` are the lowest first, `left_out` is relative to the root. More than `most` are too many: of changes, or of names
+/// in one directory.
 fn compare(
     upper: &Path,
     layers: &[PathBuf],
     left_out: BTreeSet<PathBuf>,
+    most: usize,
 ) -> Result<Vec<Change>, ChangesError> {
     let root = |path: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -91,6 +95,7 @@ fn compare(
         upper: root(upper)?,
         layers: layers.iter().rev().map(|layer| root(layer)).collect::<Result<_, _>>()?,
         left_out,
+        most,
         found: BTreeMap::new(),
         hollow: BTreeSet::new(),
     };
@@ -118,6 +123,7 @@ struct Comparison {
     upper: OwnedFd,
     layers: Vec<OwnedFd>,
     left_out: BTreeSet<PathBuf>,
+    most: usize,
     found: BTreeMap<PathBuf, ChangeKind>,
     /// Directories that were made for what is left out, and count only with something else in them.
     hollow: BTreeSet<PathBuf>,
@@ -129,7 +135,7 @@ impl Comparison {
         // It may be gone by now.
         let Some(directory) = directory(&self.upper, &pair.path).map_err(failed)? else { return Ok(()) };
         let opaque = is_opaque(&directory);
-        let names = names(directory).map_err(failed)?;
+        let names = names(directory, self.most).map_err(failed)?.ok_or(ChangesError::TooMany)?;
         for name in &names {
             let path = pair.path.join(OsStr::from_bytes(name));
             if !self.left_out.contains(&path) {
@@ -139,7 +145,7 @@ impl Comparison {
         if opaque {
             self.hidden(pair, &names)?;
         }
-        if self.found.len() > MOST { Err(ChangesError::TooMany) } else { Ok(()) }
+        if self.found.len() > self.most { Err(ChangesError::TooMany) } else { Ok(()) }
     }
 
     fn entry(&mut self, path: PathBuf, pair: &Pair, ahead: &mut Vec<Pair>) -> Result<(), ChangesError> {
@@ -199,7 +205,8 @@ impl Comparison {
         let mut hidden = BTreeSet::new();
         for index in &pair.layers {
             if let Some(directory) = directory(&self.layers[*index], &pair.path).map_err(failed)? {
-                hidden.extend(self::names(directory).map_err(failed)?);
+                let names = self::names(directory, self.most).map_err(failed)?;
+                hidden.extend(names.ok_or(ChangesError::TooMany)?);
             }
         }
         for name in hidden.difference(names) {
@@ -249,15 +256,19 @@ fn directory(root: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn names(directory: OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
+/// What is in a directory; `None` if that is more than `most`, of which no more is kept.
+fn names(directory: OwnedFd, most: usize) -> io::Result<Option<BTreeSet<Vec<u8>>>> {
     let mut names = BTreeSet::new();
     for entry in Dir::new(directory)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.insert(name);
         }
+        if names.len() > most {
+            return Ok(None);
+        }
     }
-    Ok(names)
+    Ok(Some(names))
 }
 
 fn is_whiteout(found: &Metadata) -> bool {
@@ -335,7 +346,8 @@ mod tests {
 
         fn check(&self, left_out: &[&str], expected: Expect) {
             let left_out = left_out.iter().map(PathBuf::from).collect();
-            let found = compare(&self.at("upper"), &[self.at("low"), self.at("high")], left_out).unwrap();
+            let layers = [self.at("low"), self.at("high")];
+            let found = compare(&self.at("upper"), &layers, left_out, MOST).unwrap();
             let line = |change: &Change| format!("{:?} {}\n", change.kind, change.path.display());
             expected.assert_eq(&found.iter().map(line).collect::<String>());
         }
@@ -415,6 +427,20 @@ mod tests {
                 Added /run/mine/pid
             "#]],
         );
+    }
+
+    #[test]
+    fn a_directory_of_too_many_files_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = || OwnedFd::from(File::open(dir.path()).unwrap());
+        for name in ["a", "b", "c"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(names(full(), 3).unwrap().map(|names| names.len()), Some(3));
+        assert_eq!(names(full(), 2).unwrap(), None);
+        let compared = |most| compare(dir.path(), &[], BTreeSet::new(), most);
+        assert_eq!(compared(3).unwrap().len(), 3);
+        assert!(matches!(compared(2), Err(ChangesError::TooMany)));
     }
 
     #[test]

@@ -1,27 +1,30 @@
-//! The last step before anything of the image runs: the filter of system calls, and the capabilities that a container keeps.
+//! The last step before anything of the image runs: the filter of system calls, the capabilities that a container keeps, and
+//! its resource limits.
 //!
 //! libcontainer could load the filter, and would compile it anew in every container, which takes longer than all the rest of
-//! a start. Loading one takes CAP_SYS_ADMIN (or no_new_privs, which Docker does not set), so a container is made with that
-//! capability and gives it up here.
+//! a start. Loading one takes CAP_SYS_ADMIN (or no_new_privs, which Docker does not set), and giving a capability up for good
+//! takes CAP_SETPCAP, so a container is made with those two and gives them up here.
 
 use std::collections::HashSet;
-use std::str::FromStr as _;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-use crate::launch::Launch;
-use crate::oci;
+use crate::capability;
+use crate::launch::{Launch, Ulimit};
 use crate::seccomp::{Filter, FilterError};
+use crate::ulimit;
 
-/// The capability that [`Confinement::enter`] needs and gives up.
-pub(crate) const LOADS_FILTERS: &str = "CAP_SYS_ADMIN";
+/// The capabilities that [`Confinement::enter`] needs where there is a filter, and gives up.
+pub(crate) const BORROWED: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_SETPCAP"];
 
 /// What a container is confined by.
 #[derive(Debug)]
 pub(crate) struct Confinement {
-    filter: Filter,
+    /// `None` where the launch says that there is none.
+    filter: Option<Filter>,
     /// What it keeps of capabilities, at most.
     keeps: CapsHashSet,
+    ulimits: Vec<Ulimit>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,21 +38,27 @@ pub(crate) enum ConfineError {
 }
 
 impl Confinement {
+    /// What `launch` asks for, as far as the calling process has it to give.
     pub(crate) fn of(launch: &Launch) -> Result<Self, FilterError> {
-        let keeps = oci::CAPABILITIES.iter().map(|name| {
-            Capability::from_str(name).expect("the names of capabilities are part of the program")
-        });
-        Ok(Self { filter: Filter::read(&launch.seccomp)?, keeps: keeps.collect() })
+        let privileges = &launch.options.privileges;
+        let filter = if privileges.unfiltered { None } else { Some(Filter::read(&launch.seccomp)?) };
+        let keeps = capability::granted(privileges).capabilities.into_iter().filter_map(capability::known);
+        Ok(Self { filter, keeps: keeps.collect(), ulimits: launch.options.ulimits.clone() })
     }
 
     /// The filter alone, for a process that is given every capability: Docker's `exec --privileged` lifts no filter.
     pub(crate) fn enter_privileged(&self) -> Result<(), ConfineError> {
-        Ok(self.filter.load()?)
+        match &self.filter {
+            Some(filter) => Ok(filter.load()?),
+            None => Ok(()),
+        }
     }
 
     /// Confines the calling process, for good.
     pub(crate) fn enter(&self) -> Result<(), ConfineError> {
-        self.filter.load()?;
+        if let Some(filter) = &self.filter {
+            filter.load()?;
+        }
         let bounding = caps::read(None, CapSet::Bounding)?;
         for excess in bounding.difference(&self.keeps) {
             caps::drop(None, CapSet::Bounding, *excess)?;
@@ -68,5 +77,11 @@ impl Confinement {
             }
         }
         Ok(())
+    }
+
+    /// Sets the resource limits of the calling process, which is about to execute the container's program. Not before, since
+    /// making a container takes more files, memory and processor time than some containers are allowed.
+    pub(crate) fn limit(&self) -> Result<(), nix::errno::Errno> {
+        ulimit::set(&self.ulimits)
     }
 }

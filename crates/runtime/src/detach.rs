@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, Pid};
@@ -124,6 +125,10 @@ pub(crate) fn trim_memory() {
     const DEEPEST: usize = 512 << 10;
     // SAFETY: it concerns memory that nobody has, and the process has one thread.
     unsafe { libc::malloc_trim(0) };
+    // A container's init may be on a stack that libcontainer mapped, of the size of this limit, with something else below it.
+    if getrlimit(Resource::RLIMIT_STACK).map_or(true, |(soft, _)| soft < 2 * DEEPEST as u64) {
+        return;
+    }
     let frame = [0_u8; 1];
     let here = std::hint::black_box(&frame).as_ptr().addr();
     let end = (here - IN_USE) / PAGE * PAGE;

@@ -115,6 +115,12 @@ pub fn inspect(dir: &Path) -> Result<Observed, InspectError> {
     }
 }
 
+/// When the container of `dir` began to run. `None` if it never did, or if nobody can tell any more.
+pub fn started_at(dir: &Path) -> Option<Timestamp> {
+    let started: Option<Started> = record::load_unsynced(dir, record::STATE).ok()?;
+    started.map(|started| Timestamp(started.at_ms))
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     #[error("{dir} has no launch.json to start from")]
@@ -298,7 +304,7 @@ pub fn bury(dir: &Path) -> Result<Exited, BuryError> {
     if let Some(launch) = launch {
         let hierarchies = Hierarchies::find().map_err(BuryError::Cgroups)?;
         let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
-        let removed = killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup));
+        let removed = killed.and_then(|()| cgroup::remove_containers(&hierarchies, &launch));
         removed.map_err(|source| BuryError::Cgroup { dir: dir.to_owned(), source })?;
     }
     let ended = Ended { exit: ExitForm::Unknown, at_ms: record::now().0, reason: None };
@@ -335,7 +341,7 @@ pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
             cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME).map_err(failed)?;
             end_shim(dir)?;
             let killed = cgroup::kill(&hierarchies, &launch.cgroup, KILL_TIME);
-            killed.and_then(|()| cgroup::remove(&hierarchies, &launch.cgroup)).map_err(failed)?;
+            killed.and_then(|()| cgroup::remove_containers(&hierarchies, &launch)).map_err(failed)?;
         }
     }
     let failed = |source| DestroyError::Remove { dir: dir.to_owned(), source };
@@ -407,6 +413,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         assert_eq!(inspect(&dir.join("absent")).unwrap(), Observed::NotStarted);
+        assert_eq!(started_at(&dir.join("absent")), None);
         sample().save(dir).unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::NotStarted);
 
@@ -415,6 +422,9 @@ mod tests {
         let started = Started { pid: 1, at_ms: 7, warnings: Vec::new(), paused: false };
         record::save(dir, record::STATE, &started, Durability::Cached).unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "process 1 lives, and is not believed");
+        assert_eq!(started_at(dir), Some(Timestamp(7)));
+        record::save(dir, record::STATE, &Started { paused: true, ..started }, Durability::Cached).unwrap();
+        assert_eq!(started_at(dir), Some(Timestamp(7)), "a pause does not make it younger");
 
         let ended = Ended { exit: ExitForm::Code(3), at_ms: 9, reason: None };
         record::save(dir, record::EXIT, &ended, Durability::Synced).unwrap();

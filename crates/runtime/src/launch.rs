@@ -1,5 +1,12 @@
 //! What is to be run: the agent's order to a shim.
 
+mod options;
+
+pub use options::{
+    Bind, Blkio, Capabilities, Device, DeviceRule, Journal, Mount, MountKind, Options, Output, Privileges,
+    Propagation, Server, Shared, Swap, Syslog, Tmpfs, Tuning, Ulimit,
+};
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -37,8 +44,8 @@ pub struct Launch {
     pub limits: Limits,
     /// Become the container's annotations.
     pub labels: BTreeMap<String, String>,
-    /// The compiled filter of system calls: [`crate::seccomp::write_filter`] makes it. Missing in what version 1 wrote, which an
-    /// agent still has to read to end such a container; a shim refuses it.
+    /// The compiled filter of system calls: [`crate::seccomp::Filters::find`] makes it. Missing in what version 1 wrote, which an
+    /// agent still has to read to end such a container; a shim refuses it. Not read where the options say that there is none.
     #[serde(default)]
     pub seccomp: PathBuf,
     /// What a shim that is itself told to end sends the container, ten seconds before SIGKILL.
@@ -52,6 +59,9 @@ pub struct Launch {
     /// Its stdin waits for input from who attaches ([`crate::attach`]); otherwise there is nothing to be read from it.
     #[serde(default)]
     pub stdin: bool,
+    /// Missing in what versions 1 and 2 wrote.
+    #[serde(default)]
+    pub options: Options,
 }
 
 /// What the kernel holds the container to. A limit that the host cannot enforce is a warning on the running container.
@@ -62,13 +72,15 @@ pub struct Limits {
     pub cpu_millis: Option<u64>,
     /// Of memory and swap together: a container that is over its limit is killed, not swapped.
     pub memory_bytes: Option<u64>,
-    /// `None` is [`Limits::PIDS`]: nobody means to allow a fork bomb.
+    /// `None` is [`Limits::PIDS`]: nobody means to allow a fork bomb. 0, and more than the kernel can count, is no limit.
     pub pids: Option<u32>,
 }
 
 impl Limits {
     /// Enough for any service we have met, and a small part of a kernel's 32,768.
     pub const PIDS: u32 = 4096;
+    /// No kernel has more processes than this (`PID_MAX_LIMIT`).
+    pub const MOST_PIDS: u32 = 4 << 20;
 }
 
 /// How much of what a container prints is kept.
@@ -130,6 +142,14 @@ pub enum InvalidLaunch {
     Path(String),
     #[error("hostname `{0}` has more than the 64 bytes that the kernel keeps")]
     Hostname(String),
+    #[error("domain name `{0}` has more than the 64 bytes that the kernel keeps")]
+    Domainname(String),
+    #[error("sysctl `{name}` cannot be set for a container: {why}")]
+    Sysctl { name: String, why: &'static str },
+    #[error("a device cannot be at `{path}`: it has to be below /dev", path = .0.display())]
+    DeviceTarget(PathBuf),
+    #[error("cgroup {cgroup} is not in its parent {parent}")]
+    CgroupParent { cgroup: String, parent: String },
 }
 
 impl Launch {
@@ -174,7 +194,7 @@ impl Launch {
         let cgroups = [Some(&self.cgroup), self.shim_cgroup.as_ref()].into_iter().flatten().map(Path::new);
         match cgroups.chain(self.files.keys().map(PathBuf::as_path)).find(|path| !is_plain_absolute(path)) {
             Some(bad) => Err(InvalidLaunch::Path(bad.display().to_string())),
-            None => Ok(()),
+            None => self.options.check(&self.cgroup),
         }
     }
 }
@@ -213,6 +233,7 @@ pub(crate) mod tests {
             files: BTreeMap::from([("/etc/hosts".into(), "127.0.0.1 localhost\n".to_owned())]),
             terminal: false,
             stdin: false,
+            options: Options::default(),
         }
     }
 
@@ -283,14 +304,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_version_two_wrote_is_read_to_end_its_container_and_not_to_start_it() {
-        let dir = tempfile::tempdir().unwrap();
-        Launch { version: 2, ..sample() }.save(dir.path()).unwrap();
-        let path = dir.path().join(record::LAUNCH);
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace(",\"terminal\":false,\"stdin\":false", "")).unwrap();
-        let launch = Launch::load(dir.path()).unwrap().unwrap();
+    fn what_version_two_wrote_is_read_so_that_its_container_can_be_ended() {
+        let launch = Launch { version: 2, ..sample() };
+        let mut written = serde_json::to_value(&launch).unwrap();
+        let fields = written.as_object_mut().unwrap();
+        for later in ["options", "terminal", "stdin"] {
+            fields.remove(later).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<Launch>(written).unwrap(), launch);
         assert_eq!(launch.check(), Err(InvalidLaunch::Version(2)));
-        assert_eq!((launch.terminal, launch.stdin), (false, false));
     }
 }

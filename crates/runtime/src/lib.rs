@@ -15,7 +15,7 @@
 //!
 //! Where to enter, in reading order:
 //!
-//! - [`launch`]: what is to be run, and Docker's rule for what the command line is;
+//! - [`launch`]: what is to be run and with which of Docker's options, and Docker's rule for what the command line is;
 //! - [`handle`]: the agent's side: spawn, inspect, watch, pause, stop, bury, destroy;
 //! - [`exec`], [`attach`]: another process in a running container, and the container's own input and output;
 //! - [`stats`], [`changes`]: what it uses, which processes it has, and what it did to its image's files;
@@ -26,42 +26,54 @@
 //! - `protocol`, `passing`: what the two say to each other, and which descriptors they hand over;
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
-//! - `confine` and [`seccomp`]: what it may ask of the kernel;
-//! - `cgroup`: limits, counting, freezing, killing and removing;
-//! - `terminal`: pseudo-terminals;
+//! - `stage`, with `stage/source.rs`, and `device`: what of the node's it sees, and in which order nobody can interfere;
+//! - `confine`, [`capability`], [`seccomp`] and `apparmor`: what it may ask of the kernel;
+//! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
+//!   and removing;
+//! - `init`: the process that reaps, where a container's own first one does not;
+//! - `terminal`: pseudo-terminals; `signal`: signals by their numbers;
 //! - [`files`]: copies in and out of a running container, which may change under them;
-//! - [`logs`]: the log's format, rotation, and a reader that can follow;
+//! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
 //! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,
 //! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
 //! policies or the cluster.
 
+mod apparmor;
 pub mod attach;
 pub mod binary;
+pub mod capability;
 mod cgroup;
 pub mod changes;
 mod confine;
 mod detach;
+mod device;
 pub mod exec;
 pub mod files;
 pub mod handle;
+mod init;
 pub mod launch;
 pub mod logs;
+mod mount_attr;
 mod oci;
 mod passing;
 mod payload;
 mod protocol;
+mod quota;
 mod record;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;
+mod signal;
 pub mod skeleton;
+mod stage;
 pub mod stats;
 mod terminal;
+mod ulimit;
 mod user;
 
 pub use binary::ShimBinary;
 pub use cgroup::CgroupError;
-pub use launch::{Launch, Limits, LogPolicy, args_of};
+pub use launch::{Launch, Limits, LogPolicy, Options, args_of};
 pub use record::LoadError;

@@ -9,6 +9,7 @@
 //!
 //! The current file is `log`; `log.1` is the one before it, and so on.
 
+mod forward;
 mod read;
 mod write;
 

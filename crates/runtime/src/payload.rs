@@ -15,17 +15,25 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::confine::Confinement;
+use crate::init;
 use crate::record::chain;
 
 /// Runs `process.args` as it is, confined.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {
     confinement: Rc<Confinement>,
+    /// Stay, as the container's init, and run it beside.
+    init: bool,
 }
 
 impl Payload {
     pub(crate) fn new(confinement: Confinement) -> Self {
-        Self { confinement: Rc::new(confinement) }
+        Self { confinement: Rc::new(confinement), init: false }
+    }
+
+    /// The same, beside a process that does the work of an init.
+    pub(crate) fn with_init(self, init: bool) -> Self {
+        Self { init, ..self }
     }
 
     /// For who joins the container later.
@@ -52,11 +60,10 @@ impl Executor for Payload {
     /// Called once the shim said "start". There is no one left to report to but the container's own stderr.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let (program, path) = program_and_path(spec);
+        let args = spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or(&[]);
         let reason = match find(&program, &path) {
-            Ok(found) => exec(
-                &found,
-                spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or(&[]),
-            ),
+            Ok(found) if self.init => init::stay_beside(|| exec(&found, args, &self.confinement)),
+            Ok(found) => exec(&found, args, &self.confinement),
             Err(error) => error.to_string(),
         };
         // If this fails too, the exit code has to do.
@@ -66,7 +73,7 @@ impl Executor for Payload {
 }
 
 /// Replaces this process; returns only with the reason why it could not.
-pub(crate) fn exec(program: &Path, args: &[String]) -> String {
+pub(crate) fn exec(program: &Path, args: &[String], confinement: &Confinement) -> String {
     // SAFETY: the default disposition is not a handler, so no code of ours can run in a signal's context.
     let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     // The shim keeps its signals blocked, and a mask is inherited.
@@ -77,6 +84,9 @@ pub(crate) fn exec(program: &Path, args: &[String]) -> String {
     let c_string = |text: &[u8]| CString::new(text).expect("Launch::check and Exec::check refuse NUL bytes");
     let path = c_string(program.as_os_str().as_encoded_bytes());
     let args: Vec<CString> = args.iter().map(|arg| c_string(arg.as_bytes())).collect();
+    if let Err(errno) = confinement.limit() {
+        return format!("cannot set resource limits: {}", errno.desc());
+    }
     // Not `execvp`: it would run a script without `#!` through /bin/sh, which Docker does not.
     match nix::unistd::execv(&path, &args) {
         Ok(never) => match never {},

@@ -21,11 +21,12 @@ pub(crate) const STDERR: &str = "shim.err";
 pub(crate) const LOG: &str = "log";
 pub(crate) const UPPER: &str = "upper";
 pub(crate) const WORK: &str = "work";
-/// What the shim makes for libcontainer, in memory and seen by the shim alone; below it are the next four.
+/// What the shim makes for libcontainer, in memory and seen by the shim alone; below it are the next five.
 pub(crate) const BUNDLE: &str = "bundle";
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const ROOTFS: &str = "rootfs";
 pub(crate) const FILES: &str = "files";
+pub(crate) const MOUNTS: &str = "mounts";
 pub(crate) const RUN: &str = "run";
 /// Also in the bundle: what libcontainer is given for each process that joins the container, while it is made.
 pub(crate) const EXECS: &str = "execs";

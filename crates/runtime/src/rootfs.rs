@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
 
+use crate::quota::{self, QuotaError};
 use crate::record;
 use crate::user::{self, Identity, UnknownUser};
 
@@ -33,6 +34,8 @@ pub(crate) enum RootfsError {
     Inspect { path: String, source: io::Error },
     #[error("the image's /{path} is not a plain file of at most {max} bytes", max = LARGEST_USER_FILE)]
     NotAUserFile { path: &'static str },
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     #[error(transparent)]
     User(#[from] UnknownUser),
     #[error("cannot make the working directory {path} in the container")]
@@ -68,13 +71,21 @@ pub(crate) fn mount_bundle(dir: &Path) -> Result<PathBuf, RootfsError> {
 /// the mounted root.
 ///
 /// `volatile`: nothing is synced for the writable layer. It never outlives the attempt, let alone the machine, and
-/// without it unmounting waits for all of the node's dirty data.
-pub(crate) fn mount_overlay(dir: &Path, bundle: &Path, layers: &[PathBuf]) -> Result<OwnedFd, RootfsError> {
+/// without it unmounting waits for all of the node's dirty data. `most`: how many bytes it may grow to.
+pub(crate) fn mount_overlay(
+    dir: &Path,
+    bundle: &Path,
+    layers: &[PathBuf],
+    most: Option<u64>,
+) -> Result<OwnedFd, RootfsError> {
     let made = [bundle.join(record::ROOTFS), dir.join(record::UPPER), dir.join(record::WORK)];
     for path in &made {
         std::fs::create_dir_all(path).map_err(|source| RootfsError::Make { path: path.clone(), source })?;
     }
     let [rootfs, upper, work] = made;
+    if let Some(bytes) = most {
+        quota::limit(&[&upper, &work], bytes)?;
+    }
     let opened =
         |path: &PathBuf| directory(path).map_err(|source| RootfsError::Layer { path: path.clone(), source });
     let lower = layers.iter().rev().map(opened).collect::<Result<Vec<OwnedFd>, RootfsError>>()?;
@@ -102,7 +113,11 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Takes the root file system and the bundle away. Lazily: a process that still looks at them must not keep the shim.
 pub(crate) fn unmount(dir: &Path) -> io::Result<()> {
+    const NONE: Option<&str> = None;
     let bundle = dir.join(record::BUNDLE);
+    // A container's mounts are below it. One that shows the node what is mounted within it would otherwise take from the node what
+    // is taken away here, and what the node has mounted there itself.
+    let _not_mounted = mount(NONE, &bundle, NONE, MsFlags::MS_SLAVE | MsFlags::MS_REC, NONE);
     for path in [bundle.join(record::ROOTFS), bundle] {
         match umount2(&path, MntFlags::MNT_DETACH) {
             // Not mounted, or not there.
@@ -136,28 +151,37 @@ pub(crate) fn check_mount_points(root: impl AsFd) -> Result<(), RootfsError> {
     Ok(())
 }
 
-/// Who `asked` is in this container.
-pub(crate) fn identity(root: impl AsFd, asked: Option<&str>) -> Result<Identity, RootfsError> {
+/// Who `asked` is in this container, and in which groups besides.
+pub(crate) fn identity(
+    root: impl AsFd,
+    asked: Option<&str>,
+    groups: &[String],
+) -> Result<Identity, RootfsError> {
     let passwd = user_file(root.as_fd(), "etc/passwd")?;
     let group = user_file(root.as_fd(), "etc/group")?;
-    Ok(user::look_up(asked.unwrap_or_default(), &passwd, &group)?)
+    let mut identity = user::look_up(asked.unwrap_or_default(), &passwd, &group)?;
+    user::join(&mut identity, groups, &group)?;
+    Ok(identity)
 }
 
 /// Reads one of the two files; empty if the image has none.
 fn user_file(root: BorrowedFd<'_>, path: &'static str) -> Result<String, RootfsError> {
     let inspect = |source| RootfsError::Inspect { path: path.to_owned(), source };
-    // Without waiting for a writer, if someone made it a FIFO.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // Looked at before it is opened. A FIFO would wait for a writer; and a container may make device files that it may not
+    // open, but the shim may, and to open some is to act: a watchdog reboots the node.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let found = match openat2(root, path, flags, Mode::empty(), resolve) {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(inspect(errno.into())),
     };
-    let about = file.metadata().map_err(inspect)?;
+    let about = found.metadata().map_err(inspect)?;
     if !about.is_file() || about.len() > LARGEST_USER_FILE {
         return Err(RootfsError::NotAUserFile { path });
     }
+    // What was found and no other, whatever has its name by now.
+    let file = std::fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(inspect)?;
     let mut text = Vec::new();
     file.take(LARGEST_USER_FILE).read_to_end(&mut text).map_err(inspect)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -267,8 +291,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         // In the container's root this names a file that does not exist.
         symlink("/../../../../../../etc/group", dir.path().join("etc/passwd")).unwrap();
-        assert!(identity(&root, Some("daemon")).is_err());
-        assert_eq!(identity(&root, Some("7")).unwrap().uid, 7);
+        assert!(identity(&root, Some("daemon"), &[]).is_err());
+        assert_eq!(identity(&root, Some("7"), &[]).unwrap().uid, 7);
     }
 
     #[test]
@@ -276,6 +300,17 @@ mod tests {
         let (dir, root) = image();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(identity(&root, None, &[]), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
+    }
+
+    #[test]
+    fn a_user_file_that_is_a_device_is_not_opened() {
+        let (dir, root) = image();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        // Behind 0:0, which anyone may make, is no driver, so to open it is an error of its own.
+        let device = nix::sys::stat::SFlag::S_IFCHR;
+        nix::sys::stat::mknod(&dir.path().join("etc/passwd"), device, nix::sys::stat::Mode::S_IRWXU, 0)
+            .unwrap();
         assert!(matches!(identity(&root, None), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
     }
 

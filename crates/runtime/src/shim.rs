@@ -94,7 +94,9 @@ fn serve(dir: &Path, ready: Ready) -> Result<(), ShimError> {
     detach::trim_memory();
     let charge = Charge { dir, launch: &launch, hierarchies: &hierarchies };
     let (status, mut waiting) = supervise::until_end(charge, container).map_err(ShimError::Supervise)?;
-    let oom = status.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
+    let killed = if launch.options.init { status.seen_through_init() } else { status };
+    let oom = killed.signal == Some(libc::SIGKILL) && cgroup::oom_kills(&hierarchies, &launch.cgroup) > 0;
+    let status = if oom { killed } else { status };
     waiting.see_off_minders(&hierarchies, &launch.cgroup);
     let remains = clean(dir, &launch, &hierarchies);
     let drained = waiting.drain();
@@ -120,7 +122,7 @@ fn begin(dir: &Path) -> Result<(Launch, Hierarchies, Container), StartError> {
 
 /// Takes away all of the container that is not in the directory. Returns what could not be.
 fn clean(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Option<String> {
-    let cgroup = cgroup::clear(hierarchies, &launch.cgroup, KILL_TIME);
+    let cgroup = cgroup::clear(hierarchies, launch, KILL_TIME);
     let mount =
         rootfs::unmount(dir).err().map(|error| format!("cannot unmount the root file system: {error}"));
     let remains: Vec<String> = [cgroup, mount].into_iter().flatten().collect();

@@ -94,6 +94,17 @@ pub(crate) fn look_up(asked: &str, passwd: &str, group: &str) -> Result<Identity
     Ok(Identity { uid, gid, groups, home: home.to_owned() })
 }
 
+/// Adds the user to further groups: names looked up in the file, or numbers.
+pub(crate) fn join(identity: &mut Identity, groups: &[String], group: &str) -> Result<(), UnknownUser> {
+    for asked in groups {
+        let gid = group_id(asked, group)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 fn group_id(asked: &str, group: &str) -> Result<u32, UnknownUser> {
     if let Some(gid) = id(asked)? {
         return Ok(gid);
@@ -135,6 +146,18 @@ mod tests {
         ] {
             assert_eq!(shown(asked), identity, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn further_groups_are_names_of_the_container_or_numbers() {
+        let joined = |groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+            let mut identity = look_up("33:34", PASSWD, GROUP).unwrap();
+            join(&mut identity, &groups, GROUP).map(|()| identity.groups)
+        };
+        assert_eq!(joined(&["ssl", "7", "web", "51"]), Ok(vec![34, 51, 7]));
+        assert_eq!(joined(&["nosuch"]), Err(UnknownUser::Group("nosuch".to_owned())));
+        assert_eq!(joined(&["4294967296"]), Err(UnknownUser::Range("4294967296".to_owned())));
     }
 
     #[test]

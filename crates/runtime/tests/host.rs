@@ -9,6 +9,14 @@
 mod exec;
 #[path = "host/files.rs"]
 mod files;
+#[path = "host/hostile.rs"]
+mod hostile;
+#[path = "host/init.rs"]
+mod init;
+#[path = "host/kernel.rs"]
+mod kernel;
+#[path = "host/mounts.rs"]
+mod mounts;
 #[path = "host/running.rs"]
 mod running;
 
@@ -23,7 +31,8 @@ use std::time::Duration;
 use model::Exit;
 use runtime::handle::{self, Exited, Observed, Running};
 use runtime::logs::{Reader, Stream};
-use runtime::{Launch, Limits, LogPolicy, ShimBinary, seccomp, shim};
+use runtime::seccomp::Filters;
+use runtime::{Launch, Limits, LogPolicy, Options, ShimBinary, capability, shim};
 
 type Test = fn(&Bed);
 
@@ -62,8 +71,18 @@ fn main() -> ExitCode {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut out = std::io::stdout();
-    let tests = TESTS.iter().chain(exec::TESTS).chain(files::TESTS).chain(running::TESTS);
-    let chosen: Vec<&(&str, Test)> = tests.filter(|(name, _)| is_chosen(name, &args)).collect();
+    let all = [
+        TESTS,
+        exec::TESTS,
+        files::TESTS,
+        running::TESTS,
+        hostile::TESTS,
+        init::TESTS,
+        kernel::TESTS,
+        mounts::TESTS,
+    ];
+    let all = all.into_iter().flatten();
+    let chosen: Vec<&(&str, Test)> = all.filter(|(name, _)| is_chosen(name, &args)).collect();
     if has("--list") {
         // None is ignored, and `--ignored` asks for those.
         for (name, _) in chosen.into_iter().filter(|_| !has("--ignored")) {
@@ -90,11 +109,19 @@ fn is_chosen(name: &str, args: &[String]) -> bool {
         || filters.any(|filter| if exact { name == filter } else { name.contains(filter.as_str()) })
 }
 
+/// What the image's busybox is called by.
+const APPLETS: [&str; 28] = [
+    "cat", "chmod", "dd", "echo", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mkfifo",
+    "mknod", "mount", "readlink", "rm", "sh", "sleep", "stat", "stty", "tr", "true", "tty", "umount",
+    "unshare", "wc", "yes",
+];
+
 /// A place for containers: an image of busybox, and a cgroup of the test's own.
 struct Bed {
     dir: PathBuf,
     cgroup: String,
     binary: ShimBinary,
+    filters: Filters,
 }
 
 impl Bed {
@@ -111,17 +138,22 @@ impl Bed {
         let busybox = Path::new("/bin/busybox");
         assert!(busybox.exists(), "{} is missing: apt-get install busybox-static", busybox.display());
         std::fs::copy(busybox, bin.join("busybox")).unwrap();
-        let applets =
-            "cat dd grep head hostname id ln ls mkdir mkfifo readlink rm sh sleep stty true tty unshare yes";
-        for applet in applets.split(' ') {
+        for applet in APPLETS {
             symlink("busybox", bin.join(applet)).unwrap();
         }
-        seccomp::write_filter(&dir.join("seccomp")).unwrap();
-        Self { dir, cgroup, binary: ShimBinary::seal().unwrap() }
+        std::fs::create_dir(dir.join("filters")).unwrap();
+        let filters = Filters::new(dir.join("filters"));
+        Self { dir, cgroup, binary: ShimBinary::seal().unwrap(), filters }
     }
 
     /// An attempt that runs `script`.
     fn attempt(&self, number: u64, script: &str) -> Attempt {
+        self.given(number, script, Options::default())
+    }
+
+    /// The same with Docker's options, and with the filter that goes with them.
+    fn given(&self, number: u64, script: &str, options: Options) -> Attempt {
+        let capabilities = capability::granted(&options.privileges).capabilities;
         let launch = Launch {
             version: Launch::VERSION,
             task: format!("s1-1-{number}"),
@@ -137,12 +169,13 @@ impl Bed {
             shim_cgroup: Some(format!("{}/shims", self.cgroup)),
             limits: Limits::default(),
             labels: BTreeMap::new(),
-            seccomp: self.dir.join("seccomp"),
+            seccomp: self.filters.find(None, &capabilities).unwrap(),
             stop_signal: 15,
             log: LogPolicy::default(),
             files: BTreeMap::new(),
             terminal: false,
             stdin: false,
+            options,
         };
         Attempt { dir: self.dir.join(format!("tasks/{number}")), launch }
     }
@@ -156,6 +189,29 @@ impl Bed {
     fn run(&self, attempt: &Attempt) -> Exited {
         self.spawn(attempt);
         attempt.end()
+    }
+
+    /// Runs it to its end, which has to be a good one, and returns what it said.
+    fn said(&self, attempt: &Attempt) -> Vec<String> {
+        let exited = self.run(attempt);
+        let said = attempt.lines(Stream::Stdout);
+        assert_eq!(exited.exit, Exit::Code(0), "{exited:?} {said:?} {:?}", attempt.lines(Stream::Stderr));
+        said
+    }
+
+    /// Starts it, and returns what it was told that the node does not do.
+    fn warnings(&self, attempt: &Attempt) -> Vec<String> {
+        match self.spawn(attempt) {
+            Observed::Running(running) => running.warnings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Runs what must not start, and returns the reason why it did not.
+    fn refusal(&self, attempt: &Attempt) -> String {
+        let exited = self.run(attempt);
+        assert_eq!(exited.exit, Exit::NotStarted, "{:?}", attempt.lines(Stream::Stdout));
+        exited.reason.unwrap()
     }
 
     /// Takes everything away, and fails if something is left then.
@@ -341,11 +397,21 @@ fn a_user_other_than_root_has_no_capabilities(bed: &Bed) {
 }
 
 fn without_a_filter_nothing_is_started(bed: &Bed) {
-    std::fs::write(bed.dir.join("seccomp"), "not a filter").unwrap();
-    let exited = bed.run(&bed.attempt(1, "echo unconfined"));
-    assert_eq!(exited.exit, Exit::NotStarted);
-    let reason = exited.reason.unwrap();
-    assert!(reason.contains("seccomp is no filter of system calls"), "{reason}");
+    let garbled = bed.dir.join("garbled");
+    std::fs::write(&garbled, "not a filter").unwrap();
+    // The last is what an agent would write that forgot it.
+    for (number, filter) in (1..).zip([garbled, PathBuf::new()]) {
+        let mut attempt = bed.attempt(number, "echo unconfined");
+        attempt.launch.seccomp = filter;
+        let exited = bed.run(&attempt);
+        assert_eq!(exited.exit, Exit::NotStarted);
+        let reason = exited.reason.unwrap();
+        assert!(
+            reason.contains("is no filter of system calls") || reason.contains("cannot read"),
+            "{reason}"
+        );
+        assert_eq!(attempt.lines(Stream::Stdout), Vec::<String>::new());
+    }
 }
 
 fn limits_are_in_force_and_not_the_containers_to_change(bed: &Bed) {

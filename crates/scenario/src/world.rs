@@ -291,7 +291,8 @@ impl World {
         let container = inner.machine(node).containers.get_mut(&task);
         let runs = |c: &&mut Container| c.attempt == attempt && c.life == Life::Running;
         let Some(container) = container.filter(runs) else {
-            return ProbeResult { healthy: false, output: "there is no such container".to_owned() };
+            let output = "there is no such container".to_owned();
+            return ProbeResult { healthy: false, output, paused: false };
         };
         let age = container.started.elapsed();
         let healthy = match probe {
@@ -306,7 +307,7 @@ impl World {
         if !healthy {
             self.trace.count("probe failed");
         }
-        ProbeResult { healthy, output: format!("asked at {age:?}") }
+        ProbeResult { healthy, output: format!("asked at {age:?}"), paused: false }
     }
 
     /// The run of a task that is to be stopped, if it runs. Whoever stops one that is wanted breaks the

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::Call;
 
 /// What a build and a run on a fresh machine lack.
-pub(crate) const ALL: [&str; 9] = [
+pub(crate) const ALL: [&str; 11] = [
     // bindgen reads RocksDB's headers through it.
     "libclang-dev",
     // libcontainer's seccomp filters, and what its device rules for cgroup v2 are compiled with.
@@ -23,6 +23,9 @@ pub(crate) const ALL: [&str; 9] = [
     // What test images are made of.
     "busybox-static",
     "mmdebstrap",
+    // A real registry, and a client of it that is not ours.
+    "docker-registry",
+    "skopeo",
 ];
 
 /// Installs those of `wanted` that are missing, and returns them.

@@ -73,6 +73,10 @@ pub(crate) enum Answer {
     /// One and then the other, beginning with healthy.
     Turns,
     Never,
+    /// It stands still.
+    Paused,
+    /// It ends by itself while it is asked, and takes the answer with it.
+    Ends,
 }
 
 impl FakeHost {
@@ -176,7 +180,7 @@ impl Host for FakeHost {
         ready(Ok(inner.warnings.clone())).boxed()
     }
 
-    fn probe(&self, _: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
+    fn probe(&self, task: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
         let (answer, even) = {
             let mut inner = self.lock();
             inner.probes += 1;
@@ -185,7 +189,7 @@ impl Host for FakeHost {
         };
         let result = |healthy: bool| {
             let output = if healthy { "fine" } else { "\u{1b}[31mconnection\nrefused\u{1b}[0m" };
-            ready(ProbeResult { healthy, output: output.to_owned() }).boxed()
+            ready(ProbeResult { healthy, output: output.to_owned(), paused: false }).boxed()
         };
         match answer {
             Answer::Healthy => result(true),
@@ -195,9 +199,17 @@ impl Host for FakeHost {
                 let guard = GivenUp(self);
                 let _late = timeout(most, pending::<()>()).await;
                 std::mem::forget(guard);
-                ProbeResult { healthy: false, output: format!("no answer within {most:?}") }
+                ProbeResult { healthy: false, output: format!("no answer within {most:?}"), paused: false }
             }
             .boxed(),
+            Answer::Paused => {
+                let output = "the container is paused".to_owned();
+                ready(ProbeResult { healthy: false, output, paused: true }).boxed()
+            }
+            Answer::Ends => {
+                self.end(task.id);
+                result(false)
+            }
         }
     }
 

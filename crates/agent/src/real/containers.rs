@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use image::Unpacked;
-use model::{Digest, Exit, TaskId, Timestamp};
+use model::{Digest, Exit, HostAddress, TaskId, Timestamp};
 use runtime::handle::{self, Observed};
+use runtime::launch::Privileges;
+use runtime::seccomp::Filters;
 use runtime::skeleton::Skeleton;
-use runtime::{Launch, Limits, LogPolicy, ShimBinary, seccomp};
+use runtime::{Launch, Limits, LogPolicy, Options, ShimBinary, capability};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::host::{Failure, Found};
 use crate::ledger::Assigned;
 use crate::real::disk::Disk;
-use crate::real::{blocking, failure};
+use crate::real::{blocking, failure, files, options};
 
 /// Containers that are being started at once. A start is mostly system time; more than this only makes each one slower.
 const STARTS: usize = 4;
@@ -51,20 +53,39 @@ pub(crate) struct Containers {
 #[derive(Debug)]
 struct Supplies {
     skeleton: Skeleton,
-    /// The compiled filter of system calls.
-    seccomp: PathBuf,
+    /// The compiled filters of system calls.
+    filters: Arc<Filters>,
 }
 
 impl Supplies {
-    fn make(skeleton: PathBuf, run: &Path) -> Result<Self, Failure> {
-        let seccomp = run.join("seccomp");
-        std::fs::create_dir_all(run)
+    fn make(skeleton: PathBuf, run: PathBuf) -> Result<Self, Failure> {
+        std::fs::create_dir_all(&run)
             .map_err(|error| failure(&format!("cannot make {}", run.display()), &error))?;
-        seccomp::write_filter(&seccomp).map_err(|error| failure("no container could be confined", &error))?;
         let made = Skeleton::make(skeleton);
         let skeleton = made.map_err(|error| failure("cannot make the containers' mount points", &error))?;
-        Ok(Self { skeleton, seccomp })
+        let supplies = Self { skeleton, filters: Arc::new(Filters::new(run)) };
+        // What nearly all containers have, so that not even the first one waits for it.
+        filter(&supplies.filters, &Privileges::default(), None)?;
+        Ok(supplies)
     }
+}
+
+/// The filter of a container with these privileges; none where there is none to be.
+fn filter(filters: &Filters, privileges: &Privileges, profile: Option<&str>) -> Result<PathBuf, Failure> {
+    if privileges.unfiltered {
+        return Ok(PathBuf::new());
+    }
+    let found = filters.find(profile, &capability::granted(privileges).capabilities);
+    found.map_err(|error| failure("the container cannot be confined", &error))
+}
+
+/// A launch that lacks nothing but its filter.
+struct Order {
+    launch: Launch,
+    /// The seccomp profile that the service brings.
+    profile: Option<String>,
+    /// What of it this node does otherwise than it was asked.
+    warnings: Vec<String>,
 }
 
 impl Containers {
@@ -82,7 +103,7 @@ impl Containers {
     async fn supplies(&self) -> Result<&Supplies, Failure> {
         let make = || {
             let (skeleton, run) = (self.disk.skeleton(), self.run.clone());
-            blocking(move || Supplies::make(skeleton, &run))
+            blocking(move || Supplies::make(skeleton, run))
         };
         self.supplies.get_or_try_init(make).await
     }
@@ -93,7 +114,7 @@ impl Containers {
             .await
     }
 
-    /// Starts an attempt, and returns once its process runs or has run: what was asked for and the node does not do.
+    /// Starts an attempt, and returns once its process runs or has run, with what this node does otherwise than it was asked.
     pub(crate) async fn run(
         &self,
         assigned: &Assigned,
@@ -102,10 +123,12 @@ impl Containers {
         netns: PathBuf,
     ) -> Result<Vec<String>, Failure> {
         let supplies = self.supplies().await?;
-        let launch = self.launch(supplies, assigned, attempt, image, netns)?;
+        let Order { mut launch, profile, mut warnings } =
+            self.order(supplies, assigned, attempt, image, netns).await?;
         let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
         let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
-        blocking(move || {
+        let filters = supplies.filters.clone();
+        let degraded = blocking(move || {
             for (old, dir) in disk.attempts(id) {
                 let made_way = match kept(old, attempt) {
                     Kept::Whole => Ok(()),
@@ -114,6 +137,7 @@ impl Containers {
                 };
                 made_way.map_err(|error| failure("cannot remove an old attempt", &error))?;
             }
+            launch.seccomp = filter(&filters, &launch.options.privileges, profile.as_deref())?;
             let dir = disk.attempt(id, attempt);
             let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
             made.map_err(|error| failure(&format!("cannot write {}", dir.display()), &error))?;
@@ -121,19 +145,24 @@ impl Containers {
                 handle::spawn(&dir, &shim).map_err(|error| failure("cannot start a shim", &error))?;
             started(observed)
         })
-        .await
+        .await?;
+        warnings.extend(degraded);
+        for warning in &warnings {
+            tracing::warn!(task = %assigned.id, "{warning}");
+        }
+        Ok(warnings)
     }
 
-    fn launch(
+    async fn order(
         &self,
         supplies: &Supplies,
         assigned: &Assigned,
         attempt: u32,
         image: Unpacked,
         netns: PathBuf,
-    ) -> Result<Launch, Failure> {
+    ) -> Result<Order, Failure> {
         let Unpacked { layers, config } = image;
-        let spec = &assigned.spec;
+        let (spec, container) = (&assigned.spec, &assigned.spec.container);
         let args = runtime::args_of(
             &config.entrypoint,
             &config.cmd,
@@ -143,13 +172,27 @@ impl Containers {
         .map_err(|error| Failure(error.to_string()))?;
         let mut env = config.env;
         env.extend(spec.environment.iter().map(|(name, value)| format!("{name}={value}")));
-        let hostname = assigned.id.to_string();
+        let mut options = options::options(container, vec![self.disk.data().to_owned(), self.run.clone()])?;
+        let task = assigned.id.to_string();
+        let (cgroup, parent) =
+            options::cgroup(container.cgroup_parent.as_deref(), &self.cgroup, &task, attempt);
+        let (output, unsent) = options::output(assigned).await;
+        (options.cgroup_parent, options.output) = (parent, output);
+        let hostname = match (options.shared.uts, &container.hostname) {
+            (true, _) => options::hostname(),
+            (false, Some(hostname)) => hostname.clone(),
+            (false, None) => task.clone(),
+        };
+        let (files, unresolved) = self.files(assigned, &hostname, &options)?;
+        // An annotation that is also a label is what the annotation says.
+        let labels = spec.labels.clone().into_iter().chain(container.annotations.clone()).collect();
+        let signal = container.stop.signal.map(model::Signal::number).or(config.stop_signal);
         let limits = &spec.resources.limits;
-        Ok(Launch {
+        let launch = Launch {
             version: Launch::VERSION,
-            task: assigned.id.to_string(),
+            task,
             attempt,
-            files: files(&hostname, &assigned.placement),
+            files,
             hostname,
             terminal: spec.container.tty,
             stdin: spec.container.stdin_open,
@@ -159,19 +202,48 @@ impl Containers {
             cwd: spec.working_dir.clone().unwrap_or(config.working_dir),
             user: spec.user.clone().or(config.user),
             netns: Some(netns),
-            // Not `tasks`: cgroup v1 has a file of that name in every directory.
-            cgroup: format!("{}/containers/{}-{attempt}", self.cgroup, assigned.id),
+            cgroup,
             shim_cgroup: Some(format!("{}/shims", self.cgroup)),
             limits: Limits {
                 cpu_millis: limits.cpu.map(|cpu| cpu.0),
                 memory_bytes: limits.memory.map(|memory| memory.0),
                 pids: limits.pids,
             },
-            labels: spec.labels.clone(),
-            seccomp: supplies.seccomp.clone(),
-            stop_signal: config.stop_signal.map_or(SIGTERM, i32::from),
-            log: LogPolicy::default(),
-        })
+            labels,
+            seccomp: PathBuf::new(),
+            stop_signal: signal.map_or(SIGTERM, i32::from),
+            log: LogPolicy { max_bytes: container.logging.max_size.0, files: container.logging.max_files },
+            options,
+        };
+        let warnings = unsent.into_iter().chain(unresolved).collect();
+        Ok(Order { launch, profile: options::profile(container), warnings })
+    }
+
+    /// The files that every container sees as its own, whatever its image says, with what has to be said about them.
+    fn files(
+        &self,
+        assigned: &Assigned,
+        hostname: &str,
+        options: &Options,
+    ) -> Result<(BTreeMap<PathBuf, String>, Option<String>), Failure> {
+        let container = &assigned.spec.container;
+        let needs_gateway = container.hosts.iter().any(|entry| entry.address == HostAddress::Gateway);
+        let subnet = if needs_gateway { self.disk.subnet()? } else { None };
+        let hosts = files::hosts(
+            (hostname, options.domainname.as_deref()),
+            assigned.placement.address,
+            &container.hosts,
+            subnet.map(|subnet| subnet.gateway()),
+        )
+        .map_err(Failure)?;
+        // The node's own resolvers: there is no name service of the cluster's yet.
+        let (resolv, unresolved) = files::resolvers(&container.dns, &files::nodes_resolvers());
+        let files = BTreeMap::from([
+            (PathBuf::from("/etc/hosts"), hosts),
+            (PathBuf::from("/etc/hostname"), format!("{hostname}\n")),
+            (PathBuf::from("/etc/resolv.conf"), resolv),
+        ]);
+        Ok((files, unresolved))
     }
 
     fn latest(&self, task: TaskId) -> Option<PathBuf> {
@@ -293,14 +365,10 @@ fn kept(old: u32, new: u32) -> Kept {
     }
 }
 
+/// What the shim says that the node does otherwise than it was asked.
 fn started(observed: Observed) -> Result<Vec<String>, Failure> {
     match observed {
-        Observed::Running(running) => {
-            for warning in &running.warnings {
-                tracing::warn!(pid = running.pid, "{warning}");
-            }
-            Ok(running.warnings)
-        }
+        Observed::Running(running) => Ok(running.warnings),
         Observed::Exited(exited) if exited.exit == Exit::NotStarted => {
             Err(Failure(exited.reason.unwrap_or_else(|| "the container did not start".to_owned())))
         }
@@ -329,20 +397,13 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
 }
 
 fn found(dir: &Path, exited: &handle::Exited) -> Found {
-    Found::Exited { exit: exited.exit, ran: exited.at.since(started_at(dir).unwrap_or(exited.at)) }
+    Found::Exited { exit: exited.exit, ran: exited.at.since(handle::started_at(dir).unwrap_or(exited.at)) }
 }
 
 /// How long ago that was, by this node's clock.
 fn age(since: Timestamp) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(since.0))
-}
-
-/// When the container began to run: its shim wrote the state then and never again.
-fn started_at(dir: &Path) -> Option<Timestamp> {
-    let written: SystemTime = std::fs::metadata(dir.join("state.json")).ok()?.modified().ok()?;
-    let since_epoch = written.duration_since(UNIX_EPOCH).ok()?;
-    Some(Timestamp(u64::try_from(since_epoch.as_millis()).ok()?))
 }
 
 /// Makes sure that nothing of an attempt runs, or ever will.
@@ -367,21 +428,23 @@ async fn blocking_watch(dir: PathBuf) -> Result<tokio::net::UnixStream, Failure>
     tokio::net::UnixStream::from_std(stream).map_err(|error| failure("cannot watch a shim", &error))
 }
 
-/// The files that every container sees as its own, whatever its image says.
-fn files(hostname: &str, placement: &model::Placement) -> BTreeMap<PathBuf, String> {
-    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n{}\t{hostname}\n", placement.address);
-    // The node's own resolver: there is no name service of the cluster's yet.
-    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    BTreeMap::from([
-        (PathBuf::from("/etc/hosts"), hosts),
-        (PathBuf::from("/etc/hostname"), format!("{hostname}\n")),
-        (PathBuf::from("/etc/resolv.conf"), resolv),
-    ])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_a_container_ran_is_counted_from_its_start_however_often_it_was_paused() {
+        let dir = tempfile::tempdir().unwrap();
+        let exited = |at| handle::Exited { exit: Exit::Code(1), at: Timestamp(at), reason: None };
+        let ran = |at| match found(dir.path(), &exited(at)) {
+            Found::Exited { ran, .. } => ran.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ran(61_000), 0, "it never began");
+        let state = r#"{"pid":1,"at_ms":1000,"warnings":[],"paused":false}"#;
+        std::fs::write(dir.path().join("state.json"), state).unwrap();
+        assert_eq!(ran(61_000), 60);
+    }
 
     #[test]
     fn older_attempts_are_kept_for_their_logs() {

@@ -22,6 +22,11 @@ impl Disk {
         Self { data }
     }
 
+    /// What of the node is gantry's own, and outlives the machine.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The layer with every container's mount points.
     pub(crate) fn skeleton(&self) -> PathBuf {
         self.data.join("skeleton")

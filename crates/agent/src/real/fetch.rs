@@ -233,7 +233,8 @@ impl Fetcher {
             let space =
                 images.space().map_err(|error| failure("cannot ask for the room on the disk", &error))?;
             let stored = images.list().into_iter().map(|stored| {
-                let used = images.last_used(&stored.digest).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                let used =
+                    images.last_used(&stored.digest).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 Shelved {
                     digest: stored.digest,
                     size: stored.size,

@@ -16,6 +16,10 @@ use crate::store::{BlobRef, IngestLayerError, Store};
 /// A registry that breaks off three times in a row is in trouble; whoever wants the image tries again later.
 pub(super) const TRIES: u32 = 3;
 
+/// A try that brought so much is the first of a new row: a link that breaks every few minutes would never bring a layer of
+/// some gigabytes else. Less than that is no way to get on.
+const HEADWAY: u64 = 1 << 20;
+
 /// Pieces on their way from the network to the disk: each works while the other does, and neither runs ahead.
 const IN_FLIGHT: usize = 4;
 
@@ -61,18 +65,22 @@ pub(super) async fn fetch(
     report: impl Fn(Bytes),
 ) -> Result<(), BlobError> {
     let mut fetching = Fetching { session, blob, sink: Sink::open(store, blob, layer), done: 0, report };
-    let mut pause = session.client.transport.settings.timeouts.pause;
-    for tries_left in (0..TRIES).rev() {
-        match fetching.receive().await {
-            Ok(()) => break,
-            Err(error) if tries_left > 0 && error.may_pass() => {
-                let (blob, done) = (blob.digest, fetching.done);
-                tracing::warn!(%blob, done, error = &error as &(dyn Error + 'static), "asking for a blob again");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
+    let shortest = session.client.transport.settings.timeouts.pause;
+    let (mut tries_left, mut pause) = (TRIES, shortest);
+    loop {
+        let before = fetching.done;
+        let Err(error) = fetching.receive().await else { break };
+        if fetching.done - before >= HEADWAY {
+            (tries_left, pause) = (TRIES, shortest);
         }
+        tries_left -= 1;
+        if tries_left == 0 || !error.may_pass() {
+            return Err(error);
+        }
+        let (blob, done) = (blob.digest, fetching.done);
+        tracing::warn!(%blob, done, error = &error as &(dyn Error + 'static), "asking for a blob again");
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
     fetching.sink.finish().await
 }

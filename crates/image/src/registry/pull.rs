@@ -139,7 +139,7 @@ impl Pull<'_> {
 
     /// One blob, unless it is here, or comes with another image meanwhile.
     async fn blob(&self, blob: BlobRef, layer: Option<Digest>) -> Result<(), PullError> {
-        let turn = self.client.turns.of(blob.digest);
+        let turn = self.client.turns.of(self.image.host(), blob.digest);
         let _turn = turn.lock().await;
         let store = self.store.clone();
         if blocking(self.image, move || store.has_blob(&blob.digest)).await? {

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::launch::LogPolicy;
+use crate::launch::{LogPolicy, Output, Server, Syslog};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 5)
@@ -263,4 +263,33 @@ fn the_last_lines_are_followed_across_rotations() {
     // Rotated twice before anything is read: the reader holds the file in which it begins.
     write(dir.path(), SMALL, 10..17);
     assert_eq!(texts(&mut reader), numbered(7..17));
+}
+
+#[test]
+fn output_that_is_discarded_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::begin(dir.path(), SMALL, &Output::Discard).unwrap();
+    writer.push(at(0), Stream::Stdout, b"unheard", false);
+    writer.flush(at(0));
+    writer.finish(at(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(texts(&mut Reader::open(dir.path(), None, None).unwrap()), numbered(0..0));
+}
+
+#[test]
+fn what_a_second_place_did_not_take_is_told_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let syslog = Syslog {
+        server: Server::Unix(dir.path().join("nobody")),
+        facility: 3,
+        tag: "web".to_owned(),
+        hostname: "n1".to_owned(),
+    };
+    let mut writer = Writer::begin(dir.path(), LogPolicy::default(), &Output::Syslog(syslog)).unwrap();
+    writer.push(at(0), Stream::Stdout, b"kept here", false);
+    writer.flush(at(0));
+    assert!(writer.deadline().is_some() && writer.interest().is_none());
+    writer.finish(at(1));
+    let found = texts(&mut Reader::open(dir.path(), None, None).unwrap());
+    assert_eq!(found, ["kept here", "gantry: 1 line did not get to the syslog server"]);
 }

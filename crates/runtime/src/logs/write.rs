@@ -2,12 +2,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::poll::PollFlags;
+
+use super::forward::Forward;
 use super::{LONGEST_LINE, Stream, file, write_record};
-use crate::launch::LogPolicy;
+use crate::launch::{LogPolicy, Output};
 
 /// Records are gathered up to this size before they are written: one read of short lines makes many records.
 const BATCH: usize = 64 << 10;
@@ -63,6 +67,9 @@ pub(crate) struct Writer {
     lost: u64,
     /// The time of the last record.
     last: Option<SystemTime>,
+    /// Nothing is kept, and there are no files.
+    discards: bool,
+    forward: Option<Forward>,
 }
 
 impl Writer {
@@ -70,26 +77,89 @@ impl Writer {
     pub(crate) fn create(dir: &Path, policy: LogPolicy) -> io::Result<Self> {
         let file = open(dir)?;
         let size = file.metadata()?.len();
-        let batch = Vec::new();
-        Ok(Self { dir: dir.to_owned(), policy, file: Some(file), size, batch, lost: 0, last: None })
+        Ok(Self { file: Some(file), size, ..Self::nowhere(dir, policy) })
+    }
+
+    /// The same, for wherever else the output is to go.
+    pub(crate) fn begin(dir: &Path, policy: LogPolicy, output: &Output) -> io::Result<Self> {
+        match output {
+            Output::Discard => Ok(Self { discards: true, ..Self::nowhere(dir, policy) }),
+            Output::Files | Output::Syslog(_) | Output::Journal(_) => {
+                Ok(Self { forward: Forward::to(output), ..Self::create(dir, policy)? })
+            }
+        }
+    }
+
+    fn nowhere(dir: &Path, policy: LogPolicy) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            policy,
+            file: None,
+            size: 0,
+            batch: Vec::new(),
+            lost: 0,
+            last: None,
+            discards: false,
+            forward: None,
+        }
     }
 
     /// Adds one record to the batch. Lines that were read at once get times one after the other, so that whoever reads the
     /// log can tell by the time of a line how far it has read.
     pub(crate) fn push(&mut self, at: SystemTime, stream: Stream, text: &[u8], partial: bool) {
+        if self.discards {
+            return;
+        }
         let stamp = match self.last {
             Some(last) if at <= last && at + NUDGE > last => last + Duration::from_nanos(1),
             Some(_) | None => at,
         };
         self.last = Some(stamp);
+        if let Some(forward) = &mut self.forward {
+            forward.push(stamp, stream, text, partial);
+        }
         write_record(&mut self.batch, stamp, stream, partial, text);
         if self.batch.len() >= BATCH {
             self.flush(at);
         }
     }
 
-    /// Writes the batch. To be called when there is nothing more to read at once.
+    /// Writes the batch, and sends what can be sent to a second place. To be called when there is nothing more to read at once,
+    /// and when that place takes more or is to be tried again.
     pub(crate) fn flush(&mut self, at: SystemTime) {
+        if let Some(forward) = &mut self.forward {
+            let now = Instant::now();
+            forward.work(now);
+            if let Some(notice) = forward.notice(now, false) {
+                write_record(&mut self.batch, at, Stream::Stderr, false, notice.as_bytes());
+            }
+        }
+        self.write(at);
+    }
+
+    /// What a second place is waited for with, if there is something to send to it.
+    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        self.forward.as_ref()?.interest()
+    }
+
+    /// When a second place is to be tried again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.forward.as_ref()?.deadline()
+    }
+
+    /// Ends the log. May take a second, for what a second place has not taken yet.
+    pub(crate) fn finish(&mut self, at: SystemTime) {
+        self.write(at);
+        if let Some(forward) = &mut self.forward {
+            forward.finish();
+            if let Some(notice) = forward.notice(Instant::now(), true) {
+                write_record(&mut self.batch, at, Stream::Stderr, false, notice.as_bytes());
+            }
+        }
+        self.write(at);
+    }
+
+    fn write(&mut self, at: SystemTime) {
         if self.batch.is_empty() {
             return;
         }

@@ -68,7 +68,7 @@ impl Waiting {
             while output.copy(&mut self.log, &mut self.attached) == Copied::Some {}
             output.finish(&mut self.log);
         }
-        self.log.flush(SystemTime::now());
+        self.log.finish(SystemTime::now());
         Drained { clients: self.clients, attached: self.attached }
     }
 }

@@ -37,6 +37,7 @@ use crate::protocol::{Answer, Failed, Failure, Request, Takeover};
 use crate::record::{self, Durability, ExitForm, chain};
 use crate::rootfs;
 use crate::terminal::Console;
+use crate::ulimit;
 
 /// A request for a process as it came: not read yet, with its descriptors.
 #[derive(Debug)]
@@ -78,6 +79,8 @@ struct Tenant {
 }
 
 fn mind(place: &Place<'_>, connection: &UnixStream, request: &[u8], fds: Vec<OwnedFd>, init: OwnedFd) {
+    // What it makes inherits from it, and it is the shim's child. What the kernel refuses was said of the container already.
+    let _refused = ulimit::set_oom_score(getpid().as_raw(), place.launch.options.oom_score_adj);
     let oom_kills = || cgroup::oom_kills(place.hierarchies, &place.launch.cgroup);
     let before = oom_kills();
     let Tenant { pid, process, master } = match begin(place, request, fds, init) {
@@ -163,7 +166,7 @@ fn settle(place: &Place<'_>, exec: &Exec, config: &Value, init: &OwnedFd) -> Res
     }
     let root = opened.map_err(|errno| other(&errno))?;
     let asked = exec.user.as_deref().filter(|user| !user.is_empty());
-    let identity = asked.map(|user| rootfs::identity(&root, Some(user))).transpose();
+    let identity = asked.map(|user| rootfs::identity(&root, Some(user), &place.launch.options.groups)).transpose();
     let identity = identity.map_err(|error| Failed::new(Failure::NoSuchUser, &chain(&error)))?;
     let all = tenant::all_capabilities();
     let process = tenant::process(&config["process"], place.launch, exec, identity.as_ref(), &all);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use model::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::process::WaitOptions;
@@ -24,6 +24,7 @@ use super::stdio::{Copied, Input, Output, Streams};
 use crate::cgroup::{Hierarchies, freezer};
 use crate::confine::Confinement;
 use crate::detach;
+use crate::init;
 use crate::launch::Launch;
 use crate::logs::{Stream, Writer};
 use crate::protocol::{self, Answer, Failed, Failure, Op, Reply};
@@ -48,6 +49,14 @@ pub(super) struct Status {
 }
 
 impl Status {
+    /// How the container's program ended, where an init told it by its own exit code. A program may also say the same of itself.
+    pub(super) fn seen_through_init(self) -> Self {
+        match self.code {
+            Some(code) if init::was_killed(code) => Self { code: None, signal: Some(libc::SIGKILL), ..self },
+            Some(_) | None => self,
+        }
+    }
+
     pub(super) fn exit(self, oom: bool) -> ExitForm {
         let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         match (self.code, self.signal) {
@@ -66,6 +75,8 @@ enum Event {
     Output(Stream),
     /// There is room for more input.
     Input,
+    /// Where output is sent to takes more.
+    Forward,
     Client(usize),
     Attached(usize),
 }
@@ -130,6 +141,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
                 Event::Output(stream) => supervisor.on_output(*stream),
                 Event::Input => supervisor.on_input(),
                 Event::Attached(index) => supervisor.on_attached(*index),
+                Event::Forward => supervisor.log.flush(SystemTime::now()),
                 Event::Client(_) => {}
             }
         }
@@ -163,6 +175,10 @@ impl Supervisor<'_> {
             events.push(Event::Input);
             fds.push(PollFd::new(fd, PollFlags::POLLOUT));
         }
+        if let Some((fd, interest)) = self.log.interest() {
+            events.push(Event::Forward);
+            fds.push(PollFd::new(fd, interest));
+        }
         for (index, client) in self.clients.iter().enumerate() {
             events.push(Event::Client(index));
             fds.push(PollFd::new(client.as_fd(), readable));
@@ -184,7 +200,7 @@ impl Supervisor<'_> {
 
     /// Until the next thing that happens by time alone. Rounded up, or the loop would spin for the last millisecond.
     fn patience(&self, now: Instant) -> PollTimeout {
-        match self.kill_at {
+        match [self.kill_at, self.log.deadline()].into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -197,6 +213,9 @@ impl Supervisor<'_> {
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             self.signal(Signal::SIGKILL as i32);
+        }
+        if self.log.deadline().is_some_and(|at| at <= now) {
+            self.log.flush(SystemTime::now());
         }
     }
 
@@ -290,8 +309,7 @@ impl Supervisor<'_> {
         if self.ended.is_some() {
             return Reply::Done;
         }
-        let known = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"));
-        let sent = known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned()));
+        let sent = crate::signal::send(self.init, signal);
         if signal == Signal::SIGKILL as i32 {
             self.resume();
         }
@@ -343,15 +361,7 @@ impl Supervisor<'_> {
 
     /// Leaves the connection to a minder, or says why there is none.
     fn exec(&mut self, connection: UnixStream, order: Order) {
-        let refused = match (self.paused, self.minders.len()) {
-            (true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
-            (false, MOST_MINDERS..) => {
-                let why = format!("{MOST_MINDERS} commands run in this container already");
-                Some(Failed::new(Failure::Other, &why))
-            }
-            (false, _) => None,
-        };
-        if let Some(failed) = refused {
+        if let Some(failed) = refusal(self.ended.is_some(), self.paused, self.minders.len()) {
             tell(&connection, &Answer::Failed(failed), &[]);
             return;
         }
@@ -370,6 +380,10 @@ impl Supervisor<'_> {
     fn attach(&mut self, client: Client) {
         let (stream, begun) = client.into_parts();
         if self.attached.len() >= MOST_ATTACHED {
+            // Those whose input the container does not read are not listened to, and may have left long ago.
+            self.attached.retain(|attached| !attached.has_hung_up());
+        }
+        if self.attached.len() >= MOST_ATTACHED {
             let why = format!("{MOST_ATTACHED} clients are attached already");
             tell(&stream, &Answer::Refused { why }, &[]);
             return;
@@ -383,9 +397,33 @@ impl Supervisor<'_> {
     }
 }
 
+/// Why no process can join the container now. One that has ended is reaped, and its number may be another's already: the
+/// end and a request can arrive together.
+fn refusal(ended: bool, paused: bool, minders: usize) -> Option<Failed> {
+    if ended {
+        return Some(Failed::new(Failure::NotRunning, "the container has ended"));
+    }
+    if paused {
+        return Some(Failed::new(Failure::Paused, "the container is paused"));
+    }
+    let why = || format!("{MOST_MINDERS} commands run in this container already");
+    (minders >= MOST_MINDERS).then(|| Failed::new(Failure::Other, &why()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_joins_a_container_that_has_ended_stands_still_or_is_crowded() {
+        let kind = |ended, paused, minders| refusal(ended, paused, minders).map(|failed| failed.kind);
+        assert_eq!(kind(false, false, MOST_MINDERS - 1), None);
+        assert_eq!(kind(false, false, MOST_MINDERS), Some(Failure::Other));
+        assert_eq!(kind(false, true, 0), Some(Failure::Paused));
+        // Whatever else is so: its number is not its own any more.
+        assert_eq!(kind(true, true, MOST_MINDERS), Some(Failure::NotRunning));
+        assert_eq!(kind(true, false, 0), Some(Failure::NotRunning));
+    }
 
     #[test]
     fn an_exit_is_what_wait_said() {
@@ -393,5 +431,7 @@ mod tests {
         assert_eq!(status(Some(7), None).exit(false), ExitForm::Code(7));
         assert_eq!(status(None, Some(9)).exit(true), ExitForm::Signal { signal: 9, oom: true });
         assert_eq!(status(None, None).exit(false), ExitForm::Unknown);
+        assert_eq!(status(Some(137), None).seen_through_init().signal, Some(9));
+        assert_eq!(status(Some(136), None).seen_through_init().code, Some(136));
     }
 }

@@ -160,6 +160,7 @@ impl Executor for Entrant {
             Ok(found) => payload::exec(
                 &found,
                 spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or(&[]),
+                &self.0.confinement,
             ),
             Err(error) => error.to_string(),
         };

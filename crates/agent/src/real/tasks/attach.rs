@@ -45,6 +45,7 @@ pub(super) async fn answer(
         biased;
         told = tell(from, mouth) => told,
         gone = feed(to, asked.stdin, ear) => Err(gone.into()),
+        () = mouth.gone() => Err(Gone.into()),
     }
 }
 
