@@ -200,7 +200,7 @@ impl Host for RealHost {
                 published
             };
             let running = async {
-                let running = self.containers.run(&task, attempt, image, netns).await.map(drop);
+                let running = self.containers.run(&task, attempt, image, netns).await;
                 tracing::debug!(target: "hop", hop = "started", task = %task.id);
                 running
             };

@@ -311,7 +311,7 @@ mod tests {
         let device = nix::sys::stat::SFlag::S_IFCHR;
         nix::sys::stat::mknod(&dir.path().join("etc/passwd"), device, nix::sys::stat::Mode::S_IRWXU, 0)
             .unwrap();
-        assert!(matches!(identity(&root, None), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
+        assert!(matches!(identity(&root, None, &[]), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
     }
 
     #[test]

@@ -162,7 +162,9 @@ impl Server {
                         | chunk::Kind::Transfer(_)
                         | chunk::Kind::Document(_),
                     )
-                    | None => return,
+                    | None => {
+                        return;
+                    }
                 }
             }
         };
