@@ -128,12 +128,15 @@ impl Fetcher {
                 progress.send_replace(now);
             }
         };
-        tokio::select! {
+        let fetched = tokio::select! {
             biased;
             fetched = fetched => fetched,
             // It has a sender as long as the flight is there, which is until this returns.
             () = tell => Err(Failure("the fetch was given up".to_owned())),
-        }
+        };
+        // What happened last may not have been told yet.
+        progress.send_replace(flight.progress.borrow().clone());
+        fetched
     }
 
     fn flight(&self, image: Digest) -> Arc<Flight> {

@@ -162,7 +162,13 @@ impl Server {
                         | chunk::Kind::Transfer(_)
                         | chunk::Kind::Document(_),
                     )
+<<<<<<< HEAD
                     | None => return,
+=======
+                    | None => {
+                        return;
+                    }
+>>>>>>> h-pull
                 }
             }
         };

@@ -85,7 +85,7 @@ async fn follow(
             sink.send(chunk::Kind::Transfer(TransferEvent { layers, done: None })).await?;
             tokio::time::sleep(TELL).await;
         }
-        Ok(())
+        Ok::<(), Failure>(())
     };
     tokio::select! {
         biased;
