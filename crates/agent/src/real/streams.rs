@@ -162,13 +162,9 @@ impl Server {
                         | chunk::Kind::Transfer(_)
                         | chunk::Kind::Document(_),
                     )
-<<<<<<< HEAD
-                    | None => return,
-=======
                     | None => {
                         return;
                     }
->>>>>>> h-pull
                 }
             }
         };
