@@ -10,14 +10,16 @@
 //!   CAP_SYS_PTRACE, nor its program's file be reached through `/proc/1/exe`. Who is given that capability finds there the
 //!   container's own order ([`crate::launch`]) and nothing of any other, since a shim reads nothing else; and the file is
 //!   read-only ([`crate::binary`]);
-//! - its arguments, which anybody may read, are overwritten.
+//! - its arguments, which anybody may read, are overwritten;
+//! - it has the capabilities that a program of its user has, which are none unless that is root.
 #![expect(unsafe_code, reason = "fork, signals by number, and overwriting the arguments have no safe form")]
 
 use std::io;
 use std::ptr;
 
+use caps::CapSet;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{ForkResult, Pid, fork, isatty, setpgid};
+use nix::unistd::{ForkResult, Pid, fork, geteuid, isatty, setpgid};
 use rustix::process::WaitOptions;
 
 use crate::detach;
@@ -93,6 +95,11 @@ fn settle() {
     // In the node's process namespace it is not the first, and orphans would go to the shim.
     let _adopts = nix::sys::prctl::set_child_subreaper(true);
     overwrite_arguments();
+    // A program that another user than root executes has none, and this one was executed by the node's root. Nor does it need any:
+    // whom it sends signals to is that user.
+    if !geteuid().is_root() {
+        let _kept = caps::clear(None, CapSet::Permitted);
+    }
     detach::trim_memory();
 }
 

@@ -27,14 +27,15 @@
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `stage`, with `stage/source.rs`, and `device`: what of the node's it sees, and in which order nobody can interfere;
-//! - `confine`, [`capability`], [`seccomp`] and `apparmor`: what it may ask of the kernel;
+//! - `confine`, [`capability`], [`seccomp`], `apparmor` and `masked`: what it may ask of the kernel;
 //! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
 //!   and removing;
 //! - `init`: the process that reaps, where a container's own first one does not;
 //! - `terminal`: pseudo-terminals; `signal`: signals by their numbers;
 //! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
-//! - [`binary`]: why a container cannot overwrite gantry.
+//! - [`binary`]: why a container cannot overwrite gantry;
+//! - [`removal`]: taking away what containers have written, whatever they made of it.
 //!
 //! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,
 //! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
@@ -55,6 +56,7 @@ pub mod handle;
 mod init;
 pub mod launch;
 pub mod logs;
+mod masked;
 mod mount_attr;
 mod oci;
 mod passing;
@@ -62,6 +64,7 @@ mod payload;
 mod protocol;
 mod quota;
 mod record;
+pub mod removal;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;

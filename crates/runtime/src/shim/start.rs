@@ -20,6 +20,7 @@ use crate::detach;
 use crate::device::{self, DeviceError};
 use crate::launch::{InvalidLaunch, Launch};
 use crate::logs::Writer;
+use crate::masked;
 use crate::oci::{self, Given};
 use crate::payload::Payload;
 use crate::record::{self, Durability, LoadError, Started};
@@ -156,6 +157,7 @@ fn prepare(
     let missing = granted.missing.iter();
     warnings.extend(missing.map(|named| format!("{} is not this node's to give", named.as_str())));
     let (cgroups, devices) = (hierarchies.view(&launch.cgroup), device::find(options, &stage)?);
+    let masked = masked::of_node();
     let given = Given {
         identity: &identity,
         cgroups: &cgroups,
@@ -165,6 +167,7 @@ fn prepare(
         files: &files,
         devices: &devices,
         apparmor,
+        masked: &masked,
     };
     let saved =
         record::save(&bundle, record::CONFIG, &oci::config(&bundle, launch, &given), Durability::Cached);

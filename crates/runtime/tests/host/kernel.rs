@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("capabilities_are_what_is_left_of_them", capabilities_are_what_is_left_of_them),
     ("a_capability_opens_the_calls_that_it_is_for", a_capability_opens_the_calls_that_it_is_for),
     ("a_profile_of_the_services_own_is_in_force", a_profile_of_the_services_own_is_in_force),
+    ("a_profile_that_lies_leaves_no_capability", a_profile_that_lies_leaves_no_capability),
     ("a_privileged_container_has_what_the_node_has", a_privileged_container_has_what_the_node_has),
     ("a_device_is_given_with_what_may_be_done_with_it", a_device_is_given_with_what_may_be_done_with_it),
     ("namespaces_of_the_nodes_are_shared", namespaces_of_the_nodes_are_shared),
@@ -210,6 +211,19 @@ fn a_profile_of_the_services_own_is_in_force(bed: &Bed) {
         bed.said(&attempt),
         ["mkdir: can't create directory '/made': Function not implemented", "Seccomp:\t2"]
     );
+}
+
+fn a_profile_that_lies_leaves_no_capability(bed: &Bed) {
+    // To who gives capabilities up it says that all is done and none is there.
+    let profile = r#"{
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["prctl", "capset", "capget"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
+    }"#;
+    let mut attempt = bed.attempt(1, "grep -E '^Cap(Prm|Eff|Bnd):' /proc/self/status");
+    let capabilities = runtime::capability::granted(&attempt.launch.options.privileges).capabilities;
+    attempt.launch.seccomp = bed.filters.find(Some(profile), &capabilities).unwrap();
+    let usual = "00000000a80405fb";
+    assert_eq!(bed.said(&attempt), ["CapPrm", "CapEff", "CapBnd"].map(|set| format!("{set}:\t{usual}")));
 }
 
 fn a_privileged_container_has_what_the_node_has(bed: &Bed) {
