@@ -39,6 +39,10 @@ impl<H: Host> Fetches<H> {
         self.wanted.remove(&image);
     }
 
+    pub(crate) fn wants(&self, image: Digest) -> bool {
+        self.wanted.contains_key(&image) || self.whose.values().any(|fetched| *fetched == image)
+    }
+
     /// Returns when an image has come. A call that is dropped loses nothing.
     pub(crate) async fn arrived(&mut self) {
         loop {
@@ -94,7 +98,7 @@ mod tests {
     const IMAGE: Digest = Digest([3; 32]);
 
     fn source() -> ImageSource {
-        ImageSource { digest: IMAGE, holders: Vec::new() }
+        ImageSource { digest: IMAGE, holders: Vec::new(), pull: None }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::pending;
-use model::{Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
+use model::{Bytes, Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -12,13 +12,16 @@ use crate::agent::Clock;
 use crate::details::Details;
 use crate::excerpt::excerpt;
 use crate::health::Check;
-use crate::host::{Failure, Found, Host, Prepared};
+use crate::host::{Failure, Found, Host, Prepared, Pulling};
 use crate::ledger::{Assigned, Record};
 use crate::probing::{Begin, News, Probing};
 use crate::step::{Container, Effect, Next, Observed, step};
 
 /// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
+
+/// How often it is said how far an image is on its way. Each time is a write of the cluster's for each task that waits.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -339,9 +342,11 @@ impl<H: Host> Worker<H> {
     /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
     async fn prepare(&mut self, assigned: &Arc<Assigned>) -> Option<Result<Prepared, Failure>> {
         let host = self.means.host.clone();
-        let mut preparing = host.prepare(assigned.clone());
+        let (told, pulling) = watch::channel(Pulling::default());
+        let mut preparing = host.prepare(assigned.clone(), told);
         let mut late = std::pin::pin!(tokio::time::sleep(WORTH_SAYING));
         let mut unsaid = true;
+        let mut again = tokio::time::interval_at(Instant::now() + SAY_AGAIN, SAY_AGAIN);
         loop {
             tokio::select! {
                 biased;
@@ -351,12 +356,29 @@ impl<H: Host> Worker<H> {
                     unsaid = false;
                     self.say(self.status(Phase::Preparing, self.exit(), self.before.clone()));
                 }
+                _ = again.tick() => {
+                    let now = *pulling.borrow();
+                    self.say_pulling(assigned, now);
+                }
             }
         }
     }
 
-    /// Whether the newest order still is to run the task. Nothing else of an order changes in a task's life but who holds
-    /// its image, and that makes no difference to a fetch that is under way.
+    fn say_pulling(&mut self, assigned: &Assigned, Pulling { done, total }: Pulling) {
+        if total == Bytes(0) {
+            return;
+        }
+        // Decimal, as registries and Docker count.
+        let mega = |Bytes(bytes): Bytes| bytes / 1_000_000;
+        let reason = format!("pulling {}: {} of {} MB", assigned.spec.image, mega(done), mega(total));
+        let said = self.record.status.as_ref().and_then(|status| status.reason.as_ref());
+        if said != Some(&reason) {
+            self.say(self.status(Phase::Preparing, self.exit(), Some(reason)));
+        }
+    }
+
+    /// Whether the newest order still is to run the task. Nothing else of an order changes in a task's life but who has its
+    /// image, and that makes no difference to a fetch that is under way: if it fails, the next one goes by it.
     fn is_wanted(&mut self) -> bool {
         let newest = self.assigned.borrow_and_update();
         matches!(&*newest, Order::Do(assigned) if assigned.desired == Desired::Running)

@@ -53,7 +53,7 @@ pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
             Some(service) if service.removing => removal::plan(state, id),
             Some(service) => replicated::plan(state, id, service, now),
         },
-        Object::Image(digest) => copies::plan(state, digest),
+        Object::Image(digest) => copies::plan(state, digest, now),
     }
 }
 
@@ -75,7 +75,7 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
             let images = state.images().map(|(digest, _)| Object::Image(digest));
             services.into_iter().map(Object::Service).chain(images).collect()
         }
-        Change::Cluster | Change::Stack(_) => Vec::new(),
+        Change::Cluster | Change::Stack(_) | Change::Registry(_) => Vec::new(),
     }
 }
 

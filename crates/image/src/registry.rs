@@ -7,9 +7,9 @@
 //!
 //! It does not know where credentials and settings are kept, nor who may use them: both are its caller's.
 //!
-//! In reading order: `reference` (what is where), `settings`, `address` (where a registry may send us), `challenge` and
-//! `token` (what it is shown), `tls`, `transport` (one exchange), `session` (one repository), `failure` (why not), and on
-//! top `resolve`, `blob`, `pull`, `push`, `login`, `progress`.
+//! In reading order: `reference` (what is where), `settings`, `known` (those of a cluster), `address` (where a registry may
+//! send us), `challenge` and `token` (what it is shown), `tls`, `transport` (one exchange), `session` (one repository),
+//! `failure` (why not), and on top `resolve`, `blob`, `pull`, `push`, `login`, `progress`.
 //!
 //! `oci-client` is not used: it reads manifests and tokens of any length into memory, and sends credentials to whatever
 //! token service a registry names.
@@ -18,6 +18,7 @@ mod address;
 mod blob;
 mod challenge;
 mod failure;
+mod known;
 mod login;
 mod progress;
 mod pull;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 pub use address::RefusedAddress;
 pub use blob::BlobError;
 pub use failure::{Cause, RequestError, Said};
+pub use known::known;
 pub use login::{CheckError, Checked};
 pub use progress::{LayerProgress, LayerState, Progress};
 pub use pull::{PullError, Pulled};

@@ -1,10 +1,13 @@
 //! The content store: blobs by digest, records of complete images, unpacked layers.
 
+mod arrival;
 mod ingest;
 mod open;
+mod parts;
 mod paths;
 mod removal;
 mod unpack;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -22,10 +25,13 @@ use crate::limits;
 use crate::record::{Blob, Layer, Record, used};
 use crate::unpacker::Unpacker;
 
+pub use arrival::Arrival;
 pub use ingest::{IngestLayer, IngestLayerError};
 pub use open::OpenError;
+pub use parts::{LayerRef, Parts};
 pub(crate) use paths::Paths;
 pub use unpack::{UnpackError, Unpacked};
+pub use upkeep::Space;
 
 /// This node's images. Cheap to clone; every method may be called from several threads at once.
 #[derive(Clone, Debug)]

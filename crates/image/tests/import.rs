@@ -14,7 +14,7 @@ use archive::{
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{ArchiveKind, ImportError, Imported, OpenError, Progress, Store};
-use model::{Bytes, Digest};
+use model::{Bytes, Digest, ImageName};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -442,4 +442,51 @@ fn removing_an_image_keeps_what_others_use() {
     assert!(!store.remove(&second).unwrap(), "it is gone already");
     assert!(store.remove(&first).unwrap());
     assert_eq!(content_of(root.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_saved_is_imported_as_the_same_image_under_the_same_names() {
+    let (_root, store) = fresh();
+    let imported = import(&store, &docker_save(&[layer("a", "one"), layer("b", "two")], &["app:1"])).unwrap();
+    let save = |names: &[&str]| {
+        let names: Vec<ImageName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let mut archive = Vec::new();
+        store.save(&imported.digest, &names, &mut archive).unwrap();
+        archive
+    };
+    let called = ["app:1", "reg.lan:5000/app:2"];
+    let archive = save(&called);
+    assert!(archive == save(&called), "the same image is the same archive");
+    let (_other_root, other) = fresh();
+    let again = import(&other, &archive).unwrap();
+    assert_eq!(
+        (again.digest, again.size, again.kind),
+        (imported.digest, imported.size, ArchiveKind::OciLayout)
+    );
+    assert_eq!(names(&again), called);
+    assert!(names(&import(&other, &save(&[])).unwrap()).is_empty());
+    let absent = store.save(&Digest([9; 32]), &[], Vec::new()).unwrap_err();
+    assert!(chain(&absent).contains("is not on this node"), "{}", chain(&absent));
+}
+
+#[test]
+fn an_image_says_what_it_is_made_of() {
+    let (_root, store) = fresh();
+    let layers = [layer("a", "one"), layer("b", "two")];
+    let image = import(&store, &docker_save(&layers, &[])).unwrap().digest;
+    let parts = store.parts(&image).unwrap();
+    let diff_ids = parts.layers.unwrap().into_iter().map(|layer| layer.diff_id.to_string());
+    assert_eq!(diff_ids.collect::<Vec<_>>(), layers.each_ref().map(|layer| digest(layer)));
+    let details = store.details(&image).unwrap();
+    for part in
+        [format!(r#""platform":"linux/{ARCHITECTURE}""#), r#""Cmd":["/run"]"#.to_owned(), digest(&layers[1])]
+    {
+        assert!(details.contains(&part), "it does not say {part}: {details}");
+    }
+    let before = store.last_used(&image);
+    store.touch(&image).unwrap();
+    assert!(store.last_used(&image) >= before);
+    store.touch(&Digest([9; 32])).unwrap();
+    let space = store.space().unwrap();
+    assert!(space.free <= space.total && space.total > Bytes(0));
 }

@@ -2,7 +2,7 @@
 
 mod container;
 
-use model::{Name, TaskId, Timestamp};
+use model::{Digest, Name, TaskId, Timestamp};
 use serde_json::{Value, json};
 use state::State;
 use tonic::Status;
@@ -157,9 +157,14 @@ fn image(state: &State, reference: &str) -> Option<(&'static str, Value)> {
         Ok(name) => state.image_named(&name)?,
         Err(_) => reference.parse().ok()?,
     };
+    Some(("image", image_document(state, digest)?))
+}
+
+/// What the cluster knows of an image.
+pub(super) fn image_document(state: &State, digest: Digest) -> Option<Value> {
     let image = state.image(digest)?;
-    let names: Vec<&str> =
-        state.tags().filter(|(_, tagged)| *tagged == digest).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = state.names_of(digest).map(|(name, _)| name.as_str()).collect();
+    let asked = state.names_of(digest).filter_map(|(_, tag)| tag.asked).max();
     let copies: Vec<Value> = image
         .copies
         .iter()
@@ -168,16 +173,23 @@ fn image(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             json!({ "node": node, "held_since": since.map(time) })
         })
         .collect();
-    Some((
-        "image",
-        json!({
-            "names": names,
-            "digest": digest.to_string(),
-            "size": image.size.0,
-            "imported": time(image.imported),
-            "copies": copies,
-        }),
-    ))
+    let uses = |service: &state::Service| service.templates.values().any(|template| template.image == digest);
+    let services: Vec<String> = state
+        .services()
+        .filter(|(_, service)| !service.removing && uses(service))
+        .map(|(_, service)| service.name.to_string())
+        .collect();
+    Some(json!({
+        "names": names,
+        "digest": digest.to_string(),
+        // What nobody has looked at has no size yet.
+        "size": (image.size.0 > 0).then_some(image.size.0),
+        "imported": time(image.imported),
+        "origin": image.origin.as_ref().map(ToString::to_string),
+        "asked": asked.map(time),
+        "copies": copies,
+        "services": services,
+    }))
 }
 
 #[cfg(test)]

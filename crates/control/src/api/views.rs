@@ -6,7 +6,9 @@ use controllers::{Object, Waiting};
 use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
 use state::{Service, State};
 use tonic::Status;
-use wire::proto::api::{self, ImageList, ListRequest, NodeList, ServiceList, StackList, TaskList};
+use wire::proto::api::{
+    self, ImageList, ListRequest, NodeList, RegistryList, ServiceList, StackList, TaskList,
+};
 
 pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
     let wanted =
@@ -238,6 +240,7 @@ pub(super) fn images(state: &State) -> ImageList {
             size: image.size.0,
             imported: image.imported.0,
             nodes: nodes.clone(),
+            origin: image.origin.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let names: Vec<String> =
             state.tags().filter(|(_, tagged)| *tagged == digest).map(|(name, _)| name.to_string()).collect();
@@ -248,4 +251,19 @@ pub(super) fn images(state: &State) -> ImageList {
     }
     images.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
     ImageList { images }
+}
+
+/// What is kept of registries, without the secrets.
+pub(super) fn registries(state: &State) -> RegistryList {
+    let registries = state.registries().map(|(name, registry)| {
+        let model::Registry { mirrors, ca, insecure, credential } = registry;
+        api::Registry {
+            registry: name.to_string(),
+            username: credential.as_ref().map(|credential| credential.username.clone()).unwrap_or_default(),
+            insecure: *insecure,
+            mirrors: mirrors.iter().map(ToString::to_string).collect(),
+            ca: u32::try_from(ca.len()).unwrap_or(u32::MAX),
+        }
+    });
+    RegistryList { registries: registries.collect() }
 }

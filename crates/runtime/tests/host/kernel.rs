@@ -63,7 +63,7 @@ fn a_container_has_the_names_and_groups_that_it_is_given(bed: &Bed) {
     fs::create_dir(bed.dir.join("busybox/etc")).unwrap();
     fs::write(bed.dir.join("busybox/etc/group"), "ssl:x:51:\n").unwrap();
     attempt.launch.user = Some("33:34".to_owned());
-    assert_eq!(bed.said(&attempt), ["box", "example.org", "34 51 7"]);
+    assert_eq!(bed.said(&attempt), ["box", "example.org", "34 7 51"]);
 
     let options = Options { groups: vec!["nosuch".to_owned()], ..Options::default() };
     let refusal = bed.refusal(&bed.given(2, "true", options));
