@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("an_oom_kill_is_seen_through_an_init", an_oom_kill_is_seen_through_an_init),
     ("an_init_may_do_what_its_user_may", an_init_may_do_what_its_user_may),
     ("a_terminal_is_the_programs_and_not_its_inits", a_terminal_is_the_programs_and_not_its_inits),
+    ("an_init_that_may_not_do_its_work_ends", an_init_that_may_not_do_its_work_ends),
 ];
 
 fn with_init(bed: &Bed, number: u64, script: &str) -> Attempt {
@@ -162,4 +163,16 @@ fn a_terminal_is_the_programs_and_not_its_inits(bed: &Bed) {
     assert_eq!(attempt.end().exit, Exit::Code(5));
     // After `^C`, which the terminal shows.
     assert!(attempt.lines(Stream::Stdout).last().unwrap().ends_with("interrupted\r"));
+}
+
+fn an_init_that_may_not_do_its_work_ends(bed: &Bed) {
+    for (number, call) in (1..).zip(["rt_sigtimedwait", "wait4"]) {
+        let profile = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{call}"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+        );
+        let mut attempt = with_init(bed, number, "exit 3");
+        let capabilities = runtime::capability::granted(&attempt.launch.options.privileges).capabilities;
+        attempt.launch.seccomp = bed.filters.find(Some(&profile), &capabilities).unwrap();
+        assert_eq!(bed.run(&attempt).exit, Exit::Code(126), "{call}");
+    }
 }
