@@ -27,6 +27,7 @@
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `stage`, with `stage/source.rs`, and `device`: what of the node's it sees, and in which order nobody can interfere;
+//! - `reserved`: what of the node's it neither sees nor reaches;
 //! - `confine`, [`capability`], [`seccomp`], `apparmor` and `masked`: what it may ask of the kernel;
 //! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
 //!   and removing;
@@ -65,6 +66,7 @@ mod protocol;
 mod quota;
 mod record;
 pub mod removal;
+mod reserved;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;

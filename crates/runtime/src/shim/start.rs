@@ -90,7 +90,7 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     let (bundle, identity) = prepare(dir, launch, hierarchies, &mut warnings)?;
     let confinement = Confinement::of(launch).map_err(StartError::Filter)?;
     let unwritten = |name: &str, source| StartError::Write { path: dir.join(name), source };
-    let log = Writer::begin(dir, launch.log, &launch.options.output);
+    let log = Writer::begin(dir, launch.log, &launch.options);
     let log = log.map_err(|source| unwritten(record::LOG, source))?;
     let listener = Listener::bind(dir);
     let listener =

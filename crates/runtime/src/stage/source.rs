@@ -2,10 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -15,6 +14,7 @@ use rustix::mount::{
 use super::{make_beneath, steps};
 use crate::launch::{Bind, Mount, MountKind, Options, Propagation, Tmpfs};
 use crate::mount_attr;
+use crate::reserved::{find, hands_out, is_within};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
@@ -133,11 +133,6 @@ fn bind_tree(
     Ok((tree, *propagation == Propagation::Shared))
 }
 
-/// A path of the node's, through the node's own links. Not through those in `/proc` that lead out of any file system.
-fn find(path: &Path) -> rustix::io::Result<OwnedFd> {
-    openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
-}
-
 /// Makes the directories that a path lacks, in the last one that is there: in that and in no other, whatever has its name by then.
 /// Not in one of gantry's own, where a name may mean something.
 fn make(path: &Path, reserved: &[PathBuf]) -> Result<OwnedFd, SourceError> {
@@ -155,40 +150,6 @@ fn make(path: &Path, reserved: &[PathBuf]) -> Result<OwnedFd, SourceError> {
         return make_beneath(there.as_fd(), &missing).map_err(failed);
     }
     Err(failed(Errno::NOENT))
-}
-
-/// Whether what was found is a directory of gantry's, or has one in it, or is in one: by what the directories are, so that
-/// neither links nor other mounts of the same file system help. What cannot be told is taken for one.
-fn hands_out(found: &OwnedFd, own: &Path) -> bool {
-    // One that is not there can be handed out by nobody.
-    let Ok(own) = own.canonicalize() else { return false };
-    let (Some(found), Some(own)) = (place(found), chain(&own)) else { return true };
-    let has_first = |chain: &[FileId], of: &[FileId]| of.first().is_some_and(|first| chain.contains(first));
-    has_first(&found, &own) || has_first(&own, &found)
-}
-
-/// The same of where something is to be made, which may well be above a directory of gantry's.
-fn is_within(found: &OwnedFd, own: &Path) -> bool {
-    let Ok(own) = own.canonicalize() else { return false };
-    let (Some(found), Some(own)) = (place(found), identity(&own)) else { return true };
-    found.contains(&own)
-}
-
-/// What tells a file from all others, whatever its names are: its file system's number and its own.
-type FileId = (u64, u64);
-
-/// What was found, and all that it is in.
-fn place(found: &OwnedFd) -> Option<Vec<FileId>> {
-    chain(&std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?)
-}
-
-fn chain(path: &Path) -> Option<Vec<FileId>> {
-    path.ancestors().map(identity).collect()
-}
-
-fn identity(path: &Path) -> Option<FileId> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.dev(), about.ino()))
 }
 
 /// What the mount of a file passes on, and from whom it gets what others mount.
@@ -237,6 +198,7 @@ fn memory_tree(tmpfs: &Tmpfs, read_only: bool) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reserved::{identity, place};
     use std::os::unix::fs::symlink;
 
     fn bind(source: &Path) -> Bind {
