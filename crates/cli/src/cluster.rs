@@ -30,13 +30,22 @@ const ANSWER: Duration = Duration::from_secs(2);
 const STAGGER: Duration = Duration::from_millis(200);
 /// How long one call may take before it is made again, of another manager.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// The same for a call that is not made again: long enough that what a manager waits for is over, and it says what it knows.
+const ONLY_ATTEMPT: Duration = Duration::from_secs(15);
 /// Between two rounds in which no manager could answer. An election takes 300 ms and more.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A list of a hundred thousand tasks fits.
 const LARGEST_REPLY: usize = 64 << 20;
 
+/// Whether a call is made again when nobody can tell what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Always,
+    IfNothingWasBegun,
+}
+
 /// A cluster that can be asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     target: Target,
     /// The manager that answered last, and its socket.
@@ -87,6 +96,9 @@ pub(crate) enum CallError {
     /// A stream ended before it was complete, and cannot be taken up again.
     #[error("{operand}: broken off: {message}")]
     Broken { operand: String, message: String },
+    /// The same of what must not be done twice.
+    #[error("{operand}: the connection broke: {message}")]
+    Unclear { operand: String, message: String },
 }
 
 /// Why one attempt at a call had no answer.
@@ -105,7 +117,10 @@ impl CallError {
         match self {
             Self::Refused { code, .. } => Exit::of(*code),
             Self::Denied { .. } => Exit::Failed,
-            Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::Broken { .. } => Exit::Unavailable,
+            Self::Unavailable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Broken { .. }
+            | Self::Unclear { .. } => Exit::Unavailable,
         }
     }
 
@@ -113,7 +128,10 @@ impl CallError {
     pub(crate) fn is_unanswered(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Denied { .. } => false,
-            Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::Broken { .. } => true,
+            Self::Unavailable { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Broken { .. }
+            | Self::Unclear { .. } => true,
         }
     }
 
@@ -135,6 +153,9 @@ impl CallError {
                 Some("look with `gantry services`; repeating the command is safe".to_owned())
             }
             Self::Broken { .. } => Some("repeating the command is safe".to_owned()),
+            Self::Unclear { .. } => {
+                Some("some of it may have been done: look before you repeat the command".to_owned())
+            }
         }
     }
 }
@@ -155,12 +176,17 @@ impl AttemptError {
 }
 
 /// The operand before what the manager said, unless the manager named it.
-fn refusal(operand: &str, message: &str) -> String {
+pub(crate) fn refusal(operand: &str, message: &str) -> String {
     if operand.is_empty() || message.contains(&format!("`{operand}`")) {
         message.to_owned()
     } else {
         format!("{operand}: {message}")
     }
+}
+
+/// Whether a manager says that nothing of the call was begun.
+fn is_not_begun(status: &Status) -> bool {
+    status.metadata().contains_key(wire::NOT_BEGUN)
 }
 
 /// A fresh id for one change.
@@ -198,6 +224,34 @@ impl Cluster {
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.attempt(operation, patience, Again::Always, make).await
+    }
+
+    /// The same for what must not be done twice: it is made again only where a manager says that nothing of it was begun.
+    pub(crate) async fn call_once<T, F, Fut>(
+        &mut self,
+        operation: Operation<'_>,
+        patience: Duration,
+        make: F,
+    ) -> Result<T, CallError>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.attempt(operation, patience, Again::IfNothingWasBegun, make).await
+    }
+
+    async fn attempt<T, F, Fut>(
+        &mut self,
+        operation: Operation<'_>,
+        patience: Duration,
+        again: Again,
+        make: F,
+    ) -> Result<T, CallError>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
         let begun = Instant::now();
         let limit = |was_sent: bool| if was_sent { patience } else { patience.min(PATIENCE) };
         let mut was_sent = false;
@@ -206,14 +260,22 @@ impl Cluster {
                 Err(error) => error,
                 Ok((socket, client)) => {
                     was_sent = true;
-                    let until = (begun + patience).min(Instant::now() + ATTEMPT);
-                    match timeout_at(until, make(client)).await {
+                    let until = match again {
+                        Again::Always => (begun + patience).min(Instant::now() + ATTEMPT),
+                        Again::IfNothingWasBegun => Instant::now() + ONLY_ATTEMPT,
+                    };
+                    let answer = timeout_at(until, make(client)).await;
+                    match answer {
                         Ok(Ok(reply)) => return Ok(reply.into_inner()),
                         Ok(Err(status)) if !is_passing(&status) => {
                             return Err(operation.refused(&status));
                         }
-                        Ok(Err(status)) => AttemptError::Status(status.message().to_owned()),
-                        Err(_) => AttemptError::Silent(socket),
+                        Ok(Err(status)) if again == Again::Always || is_not_begun(&status) => {
+                            AttemptError::Status(status.message().to_owned())
+                        }
+                        Ok(Err(status)) => return Err(operation.unclear(status.message())),
+                        Err(_) if again == Again::Always => AttemptError::Silent(socket),
+                        Err(_) => return Err(operation.unclear("the manager did not answer")),
                     }
                 }
             };
@@ -258,6 +320,10 @@ impl Operation<'_> {
 
     pub(crate) fn broken(&self, message: &str) -> CallError {
         CallError::Broken { operand: self.operand.to_owned(), message: message.to_owned() }
+    }
+
+    pub(crate) fn unclear(&self, message: &str) -> CallError {
+        CallError::Unclear { operand: self.operand.to_owned(), message: message.to_owned() }
     }
 
     fn unanswered(&self, was_sent: bool, cluster: &str, waited: Duration, last: AttemptError) -> CallError {
@@ -345,6 +411,17 @@ mod tests {
         assert_eq!(unanswered(Effect::Changes, true), unknown);
         assert_eq!(unanswered(Effect::Changes, false), unavailable);
         assert_eq!(unanswered(Effect::Reads, true), unavailable);
+    }
+
+    #[test]
+    fn only_a_manager_can_say_that_nothing_was_begun() {
+        assert!(!is_not_begun(&Status::unavailable("node n1 is not connected")));
+        let mut status = Status::unavailable("node n1 is not connected");
+        status.metadata_mut().insert(wire::NOT_BEGUN, tonic::metadata::MetadataValue::from_static("1"));
+        assert!(is_passing(&status) && is_not_begun(&status));
+        let unclear = SCALE.unclear("the manager did not answer");
+        assert_eq!(unclear.to_string(), "hello/web: the connection broke: the manager did not answer");
+        assert_eq!((unclear.exit().code(), unclear.is_unanswered()), (6, true));
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub enum Exit {
     Unavailable,
     /// By Ctrl-C.
     Interrupted,
+    /// By another signal, of this number.
+    Signal(u8),
+    /// The code of the command that ran in a container. As in a shell it is 127 if there is no such program, 126 if it cannot
+    /// be executed, and 128 more than the signal's number for one that a signal ended.
+    Command(u8),
 }
 
 impl Exit {
@@ -34,6 +39,8 @@ impl Exit {
             Self::Conflict => 5,
             Self::Unavailable => 6,
             Self::Interrupted => 130,
+            Self::Signal(number) => number.saturating_add(128),
+            Self::Command(code) => code,
         }
     }
 

@@ -8,8 +8,9 @@ use crate::cluster::CallError;
 use crate::input::InputError;
 use crate::render::{lines_for_terminal, plain};
 use crate::settle::NotConverged;
+use crate::talk::TalkError;
 use crate::target::TargetError;
-use crate::verbs::{StackNameError, UndeployableError};
+use crate::verbs::{CopyError, NoTerminalError, StackNameError, UndeployableError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -25,6 +26,14 @@ pub(crate) enum Failure {
     Undeployable(#[from] UndeployableError),
     #[error(transparent)]
     StackName(#[from] StackNameError),
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error(transparent)]
+    NoTerminal(#[from] NoTerminalError),
+    #[error("cannot use the terminal")]
+    Terminal(#[source] io::Error),
     #[error("cannot write to stdout")]
     Output(#[from] io::Error),
     #[error("{reference}: the manager's answer cannot be read")]
@@ -41,10 +50,16 @@ impl Failure {
             Self::Target(error) => error.exit(),
             Self::Call(error) => error.exit(),
             Self::NotConverged(_) => Exit::NotConverged,
-            Self::StackName(_) => Exit::Usage,
+            Self::StackName(_) | Self::NoTerminal(_) => Exit::Usage,
+            Self::Talk(error) => error.exit(),
+            Self::Copy(error) => error.exit(),
             // Whoever reads has seen enough, as with `gantry ps | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::Input(_) | Self::Undeployable(_) | Self::Output(_) | Self::Answer { .. } => Exit::Failed,
+            Self::Input(_)
+            | Self::Undeployable(_)
+            | Self::Terminal(_)
+            | Self::Output(_)
+            | Self::Answer { .. } => Exit::Failed,
         }
     }
 
@@ -57,6 +72,10 @@ impl Failure {
             | Self::NotConverged(_)
             | Self::Input(_)
             | Self::StackName(_)
+            | Self::Talk(_)
+            | Self::Copy(_)
+            | Self::NoTerminal(_)
+            | Self::Terminal(_)
             | Self::Output(_)
             | Self::Answer { .. } => None,
         }
@@ -70,6 +89,10 @@ impl Failure {
             | Self::Input(_)
             | Self::Undeployable(_)
             | Self::StackName(_)
+            | Self::Talk(_)
+            | Self::Copy(_)
+            | Self::NoTerminal(_)
+            | Self::Terminal(_)
             | Self::Output(_)
             | Self::Answer { .. } => Vec::new(),
         }
@@ -84,7 +107,10 @@ impl Failure {
             Self::StackName(_) => Some("name the stack: `gantry deploy -f FILE STACK`".to_owned()),
             Self::Answer { .. } => Some("`gantry version` shows whether versions differ".to_owned()),
             Self::Input(error) => error.hint().map(str::to_owned),
-            Self::Output(_) => None,
+            Self::Talk(error) => error.hint(),
+            Self::Copy(error) => error.hint().map(str::to_owned),
+            Self::NoTerminal(_) => Some("leave out -t, or call it from a terminal".to_owned()),
+            Self::Terminal(_) | Self::Output(_) => None,
         }
     }
 
@@ -120,7 +146,7 @@ impl Failure {
 }
 
 /// An error and what caused it. What only says again what stands before it is left out: libraries that we do not own do that.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

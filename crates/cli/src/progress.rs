@@ -1,7 +1,7 @@
 //! How a change goes, on stderr: a live block on a terminal, a line for every change elsewhere.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wire::proto::api::{Progress, ServiceProgress};
@@ -133,6 +133,48 @@ impl ImportDisplay {
             }
         }
     }
+}
+
+/// What is over sooner needs no display.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How much of a copy has passed. Where that takes a while and somebody looks.
+#[derive(Debug)]
+pub(crate) struct CopyDisplay {
+    is_seen: bool,
+    /// Of all, in bytes, if it is known.
+    size: Option<u64>,
+    begun: Instant,
+    passed: u64,
+    bar: Option<ProgressBar>,
+}
+
+impl CopyDisplay {
+    pub(crate) fn of(output: Output, size: Option<u64>) -> Self {
+        Self { is_seen: output.stderr_is_terminal, size, begun: Instant::now(), passed: 0, bar: None }
+    }
+
+    /// So many bytes more have passed.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.passed += bytes;
+        if !self.is_seen || self.begun.elapsed() < SOON {
+            return;
+        }
+        let size = self.size;
+        let bar = self.bar.get_or_insert_with(|| copy_bar(size));
+        bar.set_position(self.passed);
+    }
+}
+
+fn copy_bar(size: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
+    let template = match size {
+        Some(_) => "{spinner} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {wide_bar}",
+        None => "{spinner} {binary_bytes}  {binary_bytes_per_sec}",
+    };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+    bar.enable_steady_tick(TICK);
+    bar
 }
 
 #[cfg(test)]

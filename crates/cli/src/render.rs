@@ -1,15 +1,19 @@
 //! Replies into text: data in, a `String` out.
 
+pub(crate) mod changes;
+pub(crate) mod details;
 pub(crate) mod document;
 pub(crate) mod fields;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod services;
 pub(crate) mod stacks;
 pub(crate) mod table;
 pub(crate) mod tasks;
+pub(crate) mod usage;
 pub(crate) mod version;
 mod yaml;
 

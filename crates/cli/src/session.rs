@@ -1,10 +1,12 @@
 //! One command, from its arguments to its exit code.
 
 use std::cell::RefCell;
+use std::future::pending;
 use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Exit;
 use crate::cluster::Cluster;
@@ -64,22 +66,63 @@ pub fn run(command: UserCommand, global: Global) -> ExitCode {
 async fn until_interrupted(session: &Session, command: UserCommand) -> Exit {
     tokio::select! {
         done = command.run(session) => report(session.output, done),
-        // A process that cannot listen for Ctrl-C dies of it, which serves as well.
-        Ok(()) = tokio::signal::ctrl_c() => {
+        // Whatever the command holds it gives back as it is dropped, the terminal above all.
+        exit = interrupted() => {
             if let Some(text) = session.interrupted.take() {
                 session.output.say(&format!("interrupted: {text}"));
             }
-            Exit::Interrupted
+            exit
         }
     }
 }
 
-fn report(output: Output, done: Result<(), Failure>) -> Exit {
+async fn interrupted() -> Exit {
+    tokio::select! {
+        () = received(SignalKind::interrupt()) => Exit::Interrupted,
+        () = received(SignalKind::hangup()) => Exit::Signal(1),
+        () = received(SignalKind::quit()) => Exit::Signal(3),
+        () = received(SignalKind::terminate()) => Exit::Signal(15),
+    }
+}
+
+/// Waits for a signal. One that whoever started us has made us ignore (as nohup does) stays ignored; and a process that
+/// cannot listen for it dies of it, which serves as well.
+async fn received(kind: SignalKind) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    match signal(kind) {
+        Ok(mut signals) if !is_ignored(&status, kind.as_raw_value()) => {
+            signals.recv().await;
+        }
+        Ok(_) | Err(_) => pending().await,
+    }
+}
+
+/// Whether a process ignores a signal, by its /proc/PID/status before it listened for any.
+fn is_ignored(status: &str, number: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(number - 1).ok().and_then(|at| 1u64.checked_shl(at));
+    bit.is_some_and(|bit| mask & bit != 0)
+}
+
+fn report(output: Output, done: Result<Exit, Failure>) -> Exit {
     match done {
-        Ok(()) => Exit::Done,
+        Ok(exit) => exit,
         Err(failure) => {
             output.note(failure.text(output.colour));
             failure.exit()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_is_ignored_stays_so() {
+        let status = "Name:\tgantry\nSigIgn:\t0000000000000003\nSigCgt:\t0000000000004000\n";
+        assert!(is_ignored(status, 1) && is_ignored(status, 2));
+        assert!(!is_ignored(status, 15) && !is_ignored(status, 0) && !is_ignored("", 1));
     }
 }

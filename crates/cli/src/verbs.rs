@@ -1,27 +1,38 @@
 //! One file a command.
 
+mod attach;
+mod cp;
 mod deploy;
+mod diff;
+mod exec;
 mod image;
 mod import;
 mod inspect;
+mod kill;
 mod logs;
 mod node;
+mod pause;
 mod ps;
 mod rm;
 mod scale;
 mod services;
 mod stacks;
+mod stats;
 mod token;
+mod top;
 mod version;
 
 use std::time::Duration;
 
 use model::{InvalidName, Name, ServiceName};
 
+use crate::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
 
+pub(crate) use cp::CopyError;
 pub(crate) use deploy::{StackNameError, UndeployableError};
+pub(crate) use exec::NoTerminalError;
 
 /// What a user asks of a cluster.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -34,6 +45,16 @@ pub enum UserCommand {
     Ps(ps::Ps),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
+    Exec(exec::Exec),
+    Attach(attach::Attach),
+    Cp(cp::Cp),
+    Stats(stats::Stats),
+    Top(top::Top),
+    Kill(kill::Kill),
+    Pause(pause::Pause),
+    #[command(visible_alias = "resume")]
+    Unpause(pause::Unpause),
+    Diff(diff::Diff),
     #[command(subcommand)]
     Node(node::Node),
     #[command(subcommand)]
@@ -44,8 +65,10 @@ pub enum UserCommand {
 }
 
 impl UserCommand {
-    pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
-        match self {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        let done = match self {
+            Self::Exec(command) => return command.run(session).await,
+            Self::Attach(command) => return command.run(session).await,
             Self::Deploy(command) => command.run(session).await,
             Self::Rm(command) => command.run(session).await,
             Self::Scale(command) => command.run(session).await,
@@ -54,11 +77,19 @@ impl UserCommand {
             Self::Ps(command) => command.run(session).await,
             Self::Inspect(command) => command.run(session).await,
             Self::Logs(command) => command.run(session).await,
+            Self::Cp(command) => command.run(session).await,
+            Self::Stats(command) => command.run(session).await,
+            Self::Top(command) => command.run(session).await,
+            Self::Kill(command) => command.run(session).await,
+            Self::Pause(command) => command.run(session).await,
+            Self::Unpause(command) => command.run(session).await,
+            Self::Diff(command) => command.run(session).await,
             Self::Node(command) => command.run(session).await,
             Self::Image(command) => command.run(session).await,
             Self::Token(command) => command.run(session).await,
             Self::Version(command) => command.run(session).await,
-        }
+        };
+        done.map(|()| Exit::Done)
     }
 }
 

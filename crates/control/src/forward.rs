@@ -14,6 +14,7 @@ use store::{Leadership, Store};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tower::{Layer, Service, ServiceExt as _};
 
@@ -89,7 +90,7 @@ where
             match shared.leader().await {
                 Some(leader) if leader == shared.node => inner.call(request).await,
                 Some(leader) => Ok(shared.pass_on(leader, request).await),
-                None => Ok(Status::unavailable("the managers have no leader now; try again").into_http()),
+                None => Ok(not_begun("the managers have no leader now; try again")),
             }
         })
     }
@@ -105,12 +106,11 @@ impl Shared {
 
     async fn pass_on(&self, leader: NodeId, mut request: Request<Body>) -> Response<Body> {
         if request.headers().contains_key(PASSED_ON) {
-            return Status::unavailable("the leader is changing; try again").into_http();
+            return not_begun("the leader is changing; try again");
         }
         request.headers_mut().insert(PASSED_ON, http::HeaderValue::from_static("1"));
         let Some(mut channel) = self.channel(leader) else {
-            return Status::unavailable(format!("the leader, {leader}, is not known here yet; try again"))
-                .into_http();
+            return not_begun(format!("the leader, {leader}, is not known here yet; try again"));
         };
         let call = async {
             match channel.ready().await {
@@ -139,6 +139,13 @@ impl Shared {
         let connect = || self.connector.connect_lazily(address, Expect::Node(leader));
         Some(channels.entry(leader).or_insert_with(connect).clone())
     }
+}
+
+/// Of a call that went nowhere.
+fn not_begun(why: impl Into<String>) -> Response<Body> {
+    let mut status = Status::unavailable(why);
+    status.metadata_mut().insert(wire::NOT_BEGUN, MetadataValue::from_static("1"));
+    status.into_http()
 }
 
 /// Returns when another node than `old` is known to lead. That nobody is known says nothing: the call may be answered yet.

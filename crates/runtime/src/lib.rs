@@ -32,6 +32,7 @@
 //!   and removing;
 //! - `init`: the process that reaps, where a container's own first one does not;
 //! - `terminal`: pseudo-terminals;
+//! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
 //! - [`binary`]: why a container cannot overwrite gantry.
 //!
@@ -49,6 +50,7 @@ mod confine;
 mod detach;
 mod device;
 pub mod exec;
+pub mod files;
 pub mod handle;
 mod init;
 pub mod launch;

@@ -7,6 +7,8 @@
 
 #[path = "host/exec.rs"]
 mod exec;
+#[path = "host/files.rs"]
+mod files;
 #[path = "host/hostile.rs"]
 mod hostile;
 #[path = "host/init.rs"]
@@ -69,7 +71,16 @@ fn main() -> ExitCode {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let mut out = std::io::stdout();
-    let all = [TESTS, exec::TESTS, running::TESTS, hostile::TESTS, init::TESTS, kernel::TESTS, mounts::TESTS];
+    let all = [
+        TESTS,
+        exec::TESTS,
+        files::TESTS,
+        running::TESTS,
+        hostile::TESTS,
+        init::TESTS,
+        kernel::TESTS,
+        mounts::TESTS,
+    ];
     let all = all.into_iter().flatten();
     let chosen: Vec<&(&str, Test)> = all.filter(|(name, _)| is_chosen(name, &args)).collect();
     if has("--list") {

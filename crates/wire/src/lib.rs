@@ -37,6 +37,10 @@ pub mod proto {
     pub use crate::generated::stream::v1 as stream;
 }
 
+/// Metadata of a refusal that says that nothing of the call has been begun, so that what must not be done twice may be asked
+/// for again.
+pub const NOT_BEGUN: &str = "gantry-not-begun";
+
 /// All of `proto` as one encoded `google.protobuf.FileDescriptorSet`: for tools that speak the API or read a log
 /// without this code.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gantry.descriptors"));

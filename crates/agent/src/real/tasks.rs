@@ -5,6 +5,7 @@
 
 mod act;
 mod attach;
+mod copy;
 mod exec;
 mod look;
 mod stats;
@@ -86,6 +87,12 @@ impl Tasks {
             (begin::What::Attach(asked), Some(task)) => {
                 attach::answer(self.running(task).await?, asked, ear, mouth).await
             }
+            (begin::What::CopyOut(asked), Some(task)) => {
+                copy::out(self.running(task).await?, asked, ear, mouth).await
+            }
+            (begin::What::CopyIn(asked), Some(task)) => {
+                copy::into(self.running(task).await?, asked, ear, mouth).await
+            }
             (begin::What::Act(asked), Some(task)) => {
                 act::answer(self.running(task).await?, asked, mouth).await
             }
@@ -97,11 +104,12 @@ impl Tasks {
                 | begin::What::Changes(_)
                 | begin::What::Exec(_)
                 | begin::What::Attach(_)
+                | begin::What::CopyOut(_)
+                | begin::What::CopyIn(_)
                 | begin::What::Act(_)
                 | begin::What::Processes(_),
                 None,
-            )
-            | (begin::What::CopyOut(_) | begin::What::CopyIn(_), _) => Err(unknown().into()),
+            ) => Err(unknown().into()),
         }
     }
 

@@ -13,6 +13,13 @@ pub(crate) fn json<T: Serialize>(data: &T) -> String {
     text
 }
 
+/// JSON in one line, with its end.
+pub(crate) fn json_line<T: Serialize>(data: &T) -> String {
+    let mut text = serde_json::to_string(data).expect("rows have text for keys");
+    text.push('\n');
+    text
+}
+
 pub(crate) fn yaml<T: Serialize>(data: &T) -> String {
     yaml::write(&serde_json::to_value(data).expect("rows have text for keys"))
 }

@@ -48,6 +48,22 @@ fn every_command_of_the_contract_is_accepted() {
         "gantry logs hello/web.2 -f --since 10m --tail 100 --timestamps",
         "gantry logs hello --since 2026-03-01T12:00:00Z --until 1772366400 -n all -t --no-prefix",
         "gantry logs hello -f -o json",
+        "gantry exec hello/web.1 -- ls -la",
+        "gantry exec -it -u root -w / -e A=1 -e HOME --privileged hello/web sh",
+        "gantry exec -T hello/web sh -c true --context other",
+        "gantry attach --no-stdin hello/web",
+        "gantry cp -aL hello/web.1:/etc/x ./a:b",
+        "gantry cp - hello/web:/srv",
+        "gantry kill -s SIGRTMIN+3 hello/web.1",
+        "gantry kill s1-2-3",
+        "gantry pause hello/web.1",
+        "gantry unpause hello/web.1",
+        "gantry resume hello/web.1",
+        "gantry stats",
+        "gantry stats --no-stream --interval 500ms hello/web n1 -o json",
+        "gantry top --once -o wide",
+        "gantry top hello/web.1",
+        "gantry diff hello/web.1 -o yaml",
         "gantry node ls -o json",
         "gantry image import nginx.tar",
         "gantry image import - nginx:1.22",
@@ -88,6 +104,18 @@ fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         "gantry logs hello --since yesterday",
         "gantry logs hello --until tomorrow",
         "gantry logs hello -o yaml",
+        "gantry exec",
+        "gantry exec hello/web",
+        "gantry exec -t -T hello/web sh",
+        "gantry exec -e =x hello/web sh",
+        "gantry attach",
+        "gantry cp hello/web:/etc",
+        "gantry cp hello/web: .",
+        "gantry cp :/etc .",
+        "gantry kill -s SIGNOTHING hello/web",
+        "gantry pause",
+        "gantry stats --interval 0s",
+        "gantry stats --interval often",
         "gantry image import nginx.tar Nginx",
         "gantry image rm nginx@sha256:00",
         "gantry token create --role king",
@@ -108,6 +136,10 @@ fn a_refusal_says_what_is_wrong_with_the_value() {
     assert!(timeout.contains("--timeout") && timeout.contains("`-5s` is not a duration"), "{timeout}");
     let since = refusal("gantry logs hello --since -1h");
     assert!(since.contains("--since") && since.contains("`-1h` is not a time"), "{since}");
+    let signal = refusal("gantry kill -s SIGNOTHING hello/web");
+    assert!(signal.contains("`SIGNOTHING` is not a signal"), "{signal}");
+    let place = refusal("gantry cp hello/web: .");
+    assert!(place.contains("it names no path: write it as hello/web:PATH"), "{place}");
     let tail = refusal("gantry logs hello --tail -1");
     assert!(tail.contains("'-1'") && tail.contains("--tail"), "{tail}");
 }

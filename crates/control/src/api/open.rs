@@ -10,6 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use model::{NodeId, Shown, TaskId};
 use state::State;
 use tokio::sync::mpsc;
+use tonic::metadata::MetadataValue;
 use tonic::{Status, Streaming};
 use wire::proto::agent::{Chunk, Open, OpenTask, chunk, open};
 use wire::proto::api::{OpenInput, OpenTarget, open_target};
@@ -22,7 +23,15 @@ use crate::streams::{Dialled, driven};
 /// How long a node has to dial a stream that it was told to open.
 const DIAL: Duration = Duration::from_secs(5);
 
-pub(super) async fn answer(api: &Api, mut inputs: Streaming<OpenInput>) -> Result<Answers<Piece>, Status> {
+pub(super) async fn answer(api: &Api, inputs: Streaming<OpenInput>) -> Result<Answers<Piece>, Status> {
+    // The node hears the first word when there are answers to read, so nothing was begun that is refused here.
+    connect(api, inputs).await.map_err(|mut refused| {
+        refused.metadata_mut().insert(wire::NOT_BEGUN, MetadataValue::from_static("1"));
+        refused
+    })
+}
+
+async fn connect(api: &Api, mut inputs: Streaming<OpenInput>) -> Result<Answers<Piece>, Status> {
     let unsaid = || Status::invalid_argument("the first message has to name a task or a node, and to begin");
     let first = inputs.message().await?.ok_or_else(unsaid)?;
     let target = first.target.and_then(|OpenTarget { kind }| kind).ok_or_else(unsaid)?;

@@ -1,4 +1,4 @@
-//! A cluster of real nodes for a test, and the program as users call it.
+//! A cluster of real nodes for a test, and the program as users call it. Each program of tests here has it as its own.
 
 use std::cell::Cell;
 use std::ffi::OsStr;

@@ -25,18 +25,19 @@ pub(super) async fn answer(
     ear: &mut Ear<'_>,
     mouth: &Mouth,
 ) -> Result<(), Cut> {
-    let attached = blocking(move || {
+    let (begun, attached) = blocking(move || {
         let attached =
             attach::attach(&dir).map_err(|error| failure("cannot attach to the container", &error))?;
+        let (terminal, stdin) = (attached.is_terminal(), attached.takes_input());
         let stream = attached.into_stream();
         stream.set_nonblocking(true).map_err(|error| failure("cannot attach to the container", &error))?;
-        Ok(stream)
+        Ok((Begun { terminal, stdin, ..Begun::default() }, stream))
     })
     .await?;
     let stream = UnixStream::from_std(attached)
         .map_err(|error| Refusal::from(failure("cannot attach to the container", &error)))?;
     let (from, mut to) = stream.into_split();
-    mouth.say(piece::Kind::Begun(Begun::default())).await?;
+    mouth.say(piece::Kind::Begun(begun)).await?;
     if let Some(terminal) = asked.terminal {
         put(&mut to, &Frame::Resize(size(terminal))).await;
     }
