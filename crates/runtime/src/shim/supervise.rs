@@ -18,9 +18,11 @@ use rustix::process::WaitOptions;
 use super::attached::{Attached, MOST_ATTACHED};
 use super::client::{Client, Listener, MOST_CLIENTS, Served, tell};
 use super::ending::Waiting;
+use super::held::Held;
 use super::minder::{self, Order, Place};
 use super::start::Container;
 use super::stdio::{Copied, Input, Output, Streams};
+use crate::attach;
 use crate::cgroup::{Hierarchies, freezer};
 use crate::confine::Confinement;
 use crate::detach;
@@ -28,7 +30,7 @@ use crate::init;
 use crate::launch::Launch;
 use crate::logs::{Stream, Writer};
 use crate::protocol::{self, Answer, Failed, Failure, Op, Reply};
-use crate::record::{self, Durability, ExitForm, Started};
+use crate::record::{self, Durability, ExitForm, Started, chain};
 
 /// How long a container gets when the shim itself is told to end, at a node's shutdown: Docker's default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -39,6 +41,9 @@ const FREEZE_TIME: Duration = Duration::from_secs(2);
 
 /// More processes beside a container's own, at once, are a mistake of somebody's that would fill the node with minders.
 const MOST_MINDERS: usize = 128;
+
+/// What is said of a container that is held.
+const NOT_STARTED: &str = "its program is not running yet: it starts for the first client that attaches";
 
 /// How the container's first process ended.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +107,8 @@ struct Supervisor<'a> {
     attached: Vec<Attached>,
     minders: Vec<Pid>,
     paused: bool,
+    /// The container's program waits to be started.
+    held: Option<Held>,
     /// When SIGKILL follows an unheeded stop.
     kill_at: Option<Instant>,
     ended: Option<Status>,
@@ -110,8 +117,8 @@ struct Supervisor<'a> {
 /// Serves the container until its first process has ended. Errors are the kernel's and leave the container running; the
 /// agent buries it.
 pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<(Status, Waiting)> {
-    let Container { init, signals, streams: Streams { outputs, input }, log, listener, confinement } =
-        container;
+    let Container { init, signals, streams, log, listener, confinement, held } = container;
+    let Streams { outputs, input } = streams;
     let mut supervisor = Supervisor {
         charge,
         init,
@@ -125,6 +132,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
         attached: Vec::new(),
         minders: Vec::new(),
         paused: false,
+        held,
         kill_at: None,
         ended: None,
     };
@@ -146,7 +154,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
             }
         }
         // Only now, since the events name them by their place.
-        supervisor.attached.retain(|attached| !attached.is_gone());
+        supervisor.see_off();
         if supervisor.input.fd().is_none() {
             // There is no room to wait for any more: what was still to be written is dropped.
             supervisor.on_input();
@@ -165,7 +173,8 @@ impl Supervisor<'_> {
             events.push(Event::Connection);
             fds.push(PollFd::new(self.listener.as_fd(), readable));
         }
-        for output in &self.outputs {
+        let is_held_up = self.attached.iter().any(Attached::holds_up);
+        for output in self.outputs.iter().filter(|_| !is_held_up) {
             events.push(Event::Output(output.stream()));
             fds.push(PollFd::new(output.as_fd(), readable));
         }
@@ -200,7 +209,8 @@ impl Supervisor<'_> {
 
     /// Until the next thing that happens by time alone. Rounded up, or the loop would spin for the last millisecond.
     fn patience(&self, now: Instant) -> PollTimeout {
-        match [self.kill_at, self.log.deadline()].into_iter().flatten().min() {
+        let start_at = self.held.as_ref().map(Held::until);
+        match [self.kill_at, start_at, self.log.deadline()].into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -214,9 +224,27 @@ impl Supervisor<'_> {
             self.kill_at = None;
             self.signal(Signal::SIGKILL as i32);
         }
+        if self.held.as_ref().is_some_and(|held| held.until() <= now) {
+            self.release();
+        }
         if self.log.deadline().is_some_and(|at| at <= now) {
             self.log.flush(SystemTime::now());
         }
+    }
+
+    /// Starts a container that is held. One that cannot be is ended, with the reason among what it printed.
+    fn release(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        if let Err(error) = held.start() {
+            let (at, why) =
+                (SystemTime::now(), format!("gantry: cannot start the container: {}", chain(&error)));
+            self.log.push(at, Stream::Stderr, why.as_bytes(), false);
+            self.log.flush(at);
+            let frame = attach::output(Stream::Stderr, format!("{why}\n").as_bytes());
+            self.attached.iter_mut().for_each(|client| client.send(&frame));
+            self.signal(Signal::SIGKILL as i32);
+        }
+        detach::trim_memory();
     }
 
     fn on_signals(&mut self) -> io::Result<()> {
@@ -294,8 +322,12 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What is frozen cannot heed a signal, so it goes on first, as in Docker.
+    /// What is frozen cannot heed a signal, so it goes on first, as in Docker. Where there is no program yet, there is nothing
+    /// that could heed one, and nothing to be lost.
     fn stop(&mut self, signal: i32, grace: Duration) -> Reply {
+        if self.held.is_some() {
+            return self.signal(Signal::SIGKILL as i32);
+        }
         // A grace that no clock can hold is no limit.
         let at = Instant::now().checked_add(grace);
         self.kill_at = [self.kill_at, at].into_iter().flatten().min();
@@ -308,6 +340,12 @@ impl Supervisor<'_> {
     fn signal(&mut self, signal: i32) -> Reply {
         if self.ended.is_some() {
             return Reply::Done;
+        }
+        if signal == Signal::SIGKILL as i32 {
+            self.held = None;
+        } else if self.held.is_some() {
+            // It would be lost: the program that it is for takes over no signals from who waits in its place.
+            return Reply::Refused { why: NOT_STARTED.to_owned() };
         }
         let known = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"));
         let sent = known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned()));
@@ -362,13 +400,14 @@ impl Supervisor<'_> {
 
     /// Leaves the connection to a minder, or says why there is none.
     fn exec(&mut self, connection: UnixStream, order: Order) {
-        let refused = match (self.paused, self.minders.len()) {
-            (true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
-            (false, MOST_MINDERS..) => {
+        let refused = match (self.held.is_some(), self.paused, self.minders.len()) {
+            (true, _, _) => Some(Failed::new(Failure::NotRunning, NOT_STARTED)),
+            (false, true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
+            (false, false, MOST_MINDERS..) => {
                 let why = format!("{MOST_MINDERS} commands run in this container already");
                 Some(Failed::new(Failure::Other, &why))
             }
-            (false, _) => None,
+            (false, false, _) => None,
         };
         if let Some(failed) = refused {
             tell(&connection, &Answer::Failed(failed), &[]);
@@ -396,8 +435,22 @@ impl Supervisor<'_> {
         let Launch { terminal, stdin, .. } = self.charge.launch;
         if tell(&stream, &Answer::Attached { terminal: *terminal, stdin: *stdin }, &[]) {
             let mut attached = Attached::new(stream, &begun);
+            if self.held.is_some() {
+                attached.become_patron();
+            }
             attached.pump(&mut self.input);
             self.attached.push(attached);
+            self.release();
+        }
+    }
+
+    /// Drops who is gone. The input of a container that was held ends with the client for whom it was, as Docker has it: nobody
+    /// else knows of it.
+    fn see_off(&mut self) {
+        let is_orphaned = self.attached.iter().any(|attached| attached.is_gone() && attached.is_patron());
+        self.attached.retain(|attached| !attached.is_gone());
+        if is_orphaned {
+            self.input.close();
         }
     }
 }

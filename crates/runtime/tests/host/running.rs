@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::Exit;
 use runtime::Limits;
-use runtime::attach::{self, Frame, Frames};
+use runtime::attach::{self, Attached, Frame, Frames};
 use runtime::changes::changes;
 use runtime::exec::WindowSize;
 use runtime::handle::{self, Observed};
@@ -110,28 +110,32 @@ fn counters_and_processes_are_the_containers(bed: &Bed) {
 }
 
 /// One who is attached.
-struct Onlooker {
+pub(crate) struct Onlooker {
     stream: UnixStream,
     frames: Frames,
-    stdout: String,
+    pub(crate) stdout: String,
     stderr: String,
-    exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
 }
 
 impl Onlooker {
-    fn of(attempt: &Attempt) -> Self {
-        let stream = attach::attach(&attempt.dir).unwrap().into_stream();
+    pub(crate) fn of(attempt: &Attempt) -> Self {
+        Self::by(attach::attach(&attempt.dir).unwrap())
+    }
+
+    pub(crate) fn by(attached: Attached) -> Self {
+        let stream = attached.into_stream();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (stdout, stderr) = (String::new(), String::new());
         Self { stream, frames: Frames::default(), stdout, stderr, exit: None }
     }
 
-    fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         self.stream.write_all(&frame.encode()).unwrap();
     }
 
     /// Reads until `is_enough`, or the end; true in the former case.
-    fn read(&mut self, is_enough: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn read(&mut self, is_enough: impl Fn(&Self) -> bool) -> bool {
         while !is_enough(self) {
             let mut bytes = [0; 4096];
             let count = self.stream.read(&mut bytes).unwrap();
