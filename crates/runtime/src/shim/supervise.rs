@@ -107,6 +107,8 @@ struct Supervisor<'a> {
     attached: Vec<Attached>,
     minders: Vec<Pid>,
     paused: bool,
+    /// It goes on when no client is left that it is paused for.
+    lent: bool,
     /// The container's program waits to be started.
     held: Option<Held>,
     /// When SIGKILL follows an unheeded stop.
@@ -132,6 +134,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
         attached: Vec::new(),
         minders: Vec::new(),
         paused: false,
+        lent: false,
         held,
         kill_at: None,
         ended: None,
@@ -309,6 +312,10 @@ impl Supervisor<'_> {
                 Served::Attach => self.attach(client),
             }
         }
+        if self.lent && !self.clients.iter().any(Client::pauses) {
+            // One that cannot be resumed is tried again with the next event.
+            self.resume();
+        }
     }
 
     fn act(&mut self, op: Op) -> Option<Reply> {
@@ -317,8 +324,18 @@ impl Supervisor<'_> {
             Op::Stop { signal, grace_ms } => Some(self.stop(signal, Duration::from_millis(grace_ms))),
             Op::Status => Some(Reply::Running { pid: self.init.as_raw() }),
             Op::Wait => None,
-            Op::Pause => Some(self.pause()),
+            Op::Pause => {
+                // From now on it is paused for good, whoever it was paused for.
+                self.lent = false;
+                Some(self.pause())
+            }
             Op::Resume => Some(self.resume()),
+            Op::PauseWhile => {
+                let was_paused = self.paused && !self.lent;
+                let reply = self.pause();
+                self.lent = self.paused && !was_paused;
+                Some(reply)
+            }
         }
     }
 
@@ -384,7 +401,7 @@ impl Supervisor<'_> {
         let thawed = freezer::thaw(self.charge.hierarchies, &self.charge.launch.cgroup);
         match thawed.and_then(|()| self.record_paused(false)) {
             Ok(()) => {
-                self.paused = false;
+                (self.paused, self.lent) = (false, false);
                 Reply::Done
             }
             Err(error) => Reply::Refused { why: format!("the container cannot be resumed: {error}") },

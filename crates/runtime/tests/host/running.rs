@@ -24,6 +24,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_paused_container_can_be_stopped", a_paused_container_can_be_stopped),
     ("a_paused_container_can_be_killed", a_paused_container_can_be_killed),
     ("a_paused_container_can_be_destroyed", a_paused_container_can_be_destroyed),
+    (
+        "a_container_that_is_paused_for_somebody_goes_on_without_them",
+        a_container_that_is_paused_for_somebody_goes_on_without_them,
+    ),
     ("counters_and_processes_are_the_containers", counters_and_processes_are_the_containers),
     ("who_is_attached_sees_output_and_gives_input", who_is_attached_sees_output_and_gives_input),
     ("who_does_not_keep_up_is_dropped", who_does_not_keep_up_is_dropped),
@@ -81,6 +85,33 @@ fn a_paused_container_can_be_destroyed(bed: &Bed) {
     handle::destroy(&attempt.dir).unwrap();
     assert_eq!(handle::inspect(&attempt.dir).unwrap(), Observed::NotStarted);
     assert!(cgroups_named(&attempt.launch.cgroup).is_empty());
+}
+
+fn a_container_that_is_paused_for_somebody_goes_on_without_them(bed: &Bed) {
+    let attempt = waiting(bed);
+    let stands = || attempt.running().paused && is_frozen(&attempt);
+    // Which is nothing to the container. When it is answered, the shim has seen who hung up before.
+    let heard = || handle::signal(&attempt.dir, libc::SIGCHLD).unwrap();
+    let one = handle::pause_while(&attempt.dir).unwrap();
+    let other = handle::pause_while(&attempt.dir).unwrap();
+    assert!(stands());
+    drop(one);
+    heard();
+    assert!(stands(), "for the other one");
+    drop(other);
+    until("it goes on", || !attempt.running().paused && !is_frozen(&attempt));
+    // What was paused before stays so.
+    handle::pause(&attempt.dir).unwrap();
+    drop(handle::pause_while(&attempt.dir).unwrap());
+    heard();
+    assert!(stands());
+    handle::resume(&attempt.dir).unwrap();
+    // And so does what somebody pauses meanwhile.
+    let meanwhile = handle::pause_while(&attempt.dir).unwrap();
+    handle::pause(&attempt.dir).unwrap();
+    drop(meanwhile);
+    heard();
+    assert!(stands());
 }
 
 fn counters_and_processes_are_the_containers(bed: &Bed) {
