@@ -3,7 +3,7 @@
 //!
 //! Start at [`Store`]: [`Store::import`] takes an archive in, [`Store::ingest`] and [`Store::complete`] take a copy
 //! from another node, [`Store::unpack`] makes what a container mounts; [`Store::ingest_layer`] does so with one layer
-//! while it comes. Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else
+//! while it comes; [`Store::commit`] makes an image over one that is here. Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else
 //! ([`unpack_main`]). [`registry::Client`] moves images between the store and registries. `DESIGN.md` beside this crate has
 //! the layout on disk, what survives a crash, and why hostile archives and registries are harmless.
 //!
@@ -12,6 +12,7 @@
 //! which images are in use, or where credentials are kept.
 
 mod blob;
+mod commit;
 mod config;
 mod decompress;
 mod document;
@@ -26,6 +27,7 @@ mod tape;
 mod unpacker;
 
 pub use blob::{DiskError, Ingest, IngestError};
+pub use commit::{Change, CommitError, Committed, Edits, InvalidChange, LayerFailure};
 pub use config::{Config, InvalidConfig};
 pub use decompress::Bomb;
 pub use document::InvalidDocument;
