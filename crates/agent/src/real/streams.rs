@@ -1,5 +1,6 @@
-//! Streams that a manager asks for: logs out, archives in. The agent dials, so that a node need not be reachable.
+//! Streams that a manager asks for: logs out, archives in, conversations, commits. The agent dials, so that a node need not be reachable.
 
+mod commit;
 mod logs;
 
 use std::io::Read;
@@ -86,6 +87,9 @@ impl Server {
         let done = match what {
             Some(open::What::Logs(logs)) => self.logs(logs, &mut incoming, &sink).await,
             Some(open::What::Import(_)) => self.import(&mut incoming, &sink).await,
+            Some(open::What::Commit(commit)) => {
+                commit::serve(&self.disk, &self.images, commit, &mut incoming, &sink).await
+            }
             Some(open::What::Task(OpenTask { task })) => match named(task) {
                 Ok(task) => self.converse(Some(task), &mut incoming, &sink).await,
                 Err(failure) => Err(failure),
