@@ -12,8 +12,13 @@ const FILES: [&str; 6] =
     ["model.proto", "stream.proto", "agent.proto", "api.proto", "log.proto", "raft.proto"];
 
 /// Messages that hold a secret. `src/secret.rs` has their `Debug`.
-const SECRET: [&str; 3] =
-    [".gantry.log.v1.Authority", ".gantry.api.v1.TokenReply", ".gantry.api.v1.JoinRequest"];
+const SECRET: [&str; 5] = [
+    ".gantry.log.v1.Authority",
+    ".gantry.model.v1.RegistryCredential",
+    ".gantry.api.v1.TokenReply",
+    ".gantry.api.v1.JoinRequest",
+    ".gantry.api.v1.LoginRegistryRequest",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={FOLDER}");

@@ -11,7 +11,9 @@ use wire::proto::agent::{Delta, FromAgent, FromManager, Hello, Open, Whole, from
 
 use crate::details::Details;
 use crate::fetches::Fetches;
-use crate::host::{Failure, Host, ImageSource};
+use crate::garbage::{Making, Room};
+use crate::host::{Failure, Host, ImageSource, Stirred};
+use crate::images::{Images, Told};
 use crate::ledger::{self, Assigned};
 use crate::report::Reports;
 use crate::session::{self, Seeker};
@@ -65,6 +67,8 @@ pub struct Agent<H, U> {
     /// The Raft index of the newest assignment taken in. An older one is refused.
     generation: u64,
     fetches: Fetches<H>,
+    images: Images,
+    clock: Clock,
 }
 
 impl<H, U> std::fmt::Debug for Agent<H, U> {
@@ -106,8 +110,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         let heart = Heart { uplink: uplink.clone(), with: told, lost };
         let agent = Self {
             seeker: Seeker::new(uplink, config.managers.clone()),
+            images: Images::new(config.address),
             config,
-            staff: Staff::new(host.clone(), clock),
+            staff: Staff::new(host.clone(), clock.clone()),
+            clock,
             fetches: Fetches::new(host.clone()),
             host,
             with,
@@ -162,6 +168,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
                 biased;
                 news = self.staff.news() => self.reports.hear(news),
                 () = self.fetches.arrived() => self.reports.images(self.host.images().await),
+                // What is to be discarded is for managers to say.
+                stirred = self.host.stirred() => if stirred == Stirred::Arrived {
+                    self.reports.images(self.host.images().await);
+                },
                 found = &mut seek => return found,
             }
         }
@@ -196,8 +206,16 @@ impl<H: Host, U: Uplink> Agent<H, U> {
                     Some(message) => self.take(manager, message).await?,
                     None => return Ok(()),
                 },
-                news = self.staff.news() => self.reports.hear(news),
+                news = self.staff.news() => {
+                    self.reports.hear(news);
+                    self.discard_dropped().await;
+                }
                 () = self.fetches.arrived() => self.reports.images(self.host.images().await),
+                stirred = self.host.stirred() => match stirred {
+                    Stirred::Arrived => self.reports.images(self.host.images().await),
+                    Stirred::Full => self.make_room(Making::ROOM).await,
+                },
+                () = self.images.due() => self.make_room(Making::default()).await,
                 // An error is a heart that beats no more, and nothing to hear from.
                 Ok(()) = self.lost.changed() => return Ok(()),
             }
@@ -241,6 +259,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             return Err(Refused);
         }
         self.generation = generation;
+        self.images.begin();
         self.accept(tasks, unknown, images)
     }
 
@@ -255,8 +274,10 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         self.generation = generation;
         self.accept(tasks, unknown, images)?;
         for digest in dropped {
-            self.discard(digest).await;
+            self.images.let_go(digest);
+            self.fetches.give_up(digest);
         }
+        self.discard_dropped().await;
         Ok(())
     }
 
@@ -269,7 +290,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
         // All is read before anything is done: half an assignment is none.
         let tasks: Result<Vec<Assigned>, _> = tasks.into_iter().map(Assigned::try_from).collect();
         let unknown: Result<Vec<TaskId>, _> = unknown.into_iter().map(TaskId::try_from).collect();
-        let images: Result<Vec<ImageSource>, _> = images.into_iter().map(ledger::image_source).collect();
+        let images: Result<Vec<(ImageSource, bool)>, _> = images.into_iter().map(Images::read).collect();
         let (tasks, unknown, images) = match (tasks, unknown, images) {
             (Ok(tasks), Ok(unknown), Ok(images)) => (tasks, unknown, images),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => return Err(unreadable(&error)),
@@ -281,23 +302,77 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             self.staff.forget(id);
             self.reports.forget(id);
         }
-        for source in images {
-            self.fetches.want(source);
+        for (source, required) in images {
+            match self.images.told(source, required) {
+                Told::Fetch(source) => self.fetches.want(source),
+                Told::Leave(digest) => self.fetches.give_up(digest),
+            }
         }
         Ok(())
     }
 
-    async fn discard(&mut self, digest: Digest) {
-        if self.staff.uses(digest) {
+    /// Whether a task of which anything may run is made from this image. Its layers are mounted until the last container of
+    /// it is seen ended.
+    fn uses(&self, image: Digest) -> bool {
+        uses(&self.staff, &self.reports, image)
+    }
+
+    /// Discards what the cluster has done with, as far as nothing here uses it.
+    async fn discard_dropped(&mut self) {
+        let Self { images, staff, reports, .. } = self;
+        let free = images.take_dropped(|image| uses(staff, reports, image));
+        if free.is_empty() {
             return;
         }
-        self.fetches.give_up(digest);
-        if let Err(failure) = self.host.discard(digest).await {
-            tracing::warn!(image = %digest, %failure, "an image could not be removed");
+        for image in free {
+            self.discard(image).await;
         }
-        let images = self.host.images().await;
-        self.reports.images(images);
+        self.reports.images(self.host.images().await);
     }
+
+    async fn discard(&mut self, image: Digest) {
+        if let Err(failure) = self.host.discard(image).await {
+            tracing::warn!(%image, %failure, "an image could not be removed");
+        }
+    }
+
+    /// Lets go of images that can be had again: those that have been unused for long, and more where the disk is full.
+    async fn make_room(&mut self, mut making: Making) {
+        self.images.looked();
+        if !self.images.is_told() {
+            return;
+        }
+        let mut tried = BTreeSet::new();
+        loop {
+            let shelf = match self.host.shelf().await {
+                Ok(shelf) => shelf,
+                Err(failure) => return tracing::warn!(%failure, "the images here could not be looked at"),
+            };
+            if tried.is_empty() {
+                let used = shelf.images.iter().map(|image| image.digest).filter(|image| self.uses(*image));
+                self.host.touch(used.collect()).await;
+            }
+            let held = shelf.images.iter().filter(|shelved| !tried.contains(&shelved.digest));
+            let held: Vec<_> = held
+                .map(|shelved| {
+                    let is_used = self.uses(shelved.digest) || self.fetches.wants(shelved.digest);
+                    self.images.held(shelved, is_used)
+                })
+                .collect();
+            let room = Room { free: shelf.free, total: shelf.total };
+            let Some((image, why)) = making.next(&held, room, self.clock.now()) else { break };
+            tracing::info!(%image, ?why, "an image is discarded; it can be had again");
+            self.discard(image).await;
+            tried.insert(image);
+        }
+        if !tried.is_empty() {
+            self.reports.images(self.host.images().await);
+        }
+    }
+}
+
+fn uses<H: Host>(staff: &Staff<H>, reports: &Reports, image: Digest) -> bool {
+    staff.images().any(|(task, used)| used == image && !reports.is_over(task))
 }
 
 /// What a manager said cannot be followed.

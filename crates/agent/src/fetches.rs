@@ -27,7 +27,9 @@ impl<H: Host> Fetches<H> {
     }
 
     pub(crate) fn want(&mut self, source: ImageSource) {
-        if self.wanted.insert(source.digest, source.clone()).is_none() {
+        self.wanted.insert(source.digest, source.clone());
+        // Of one that was given up and is wanted again, a fetch may be under way still.
+        if !self.whose.values().any(|image| *image == source.digest) {
             self.begin(source, Duration::ZERO);
         }
     }
@@ -35,6 +37,10 @@ impl<H: Host> Fetches<H> {
     /// A fetch that is under way is not broken off: what it has copied may serve another image.
     pub(crate) fn give_up(&mut self, image: Digest) {
         self.wanted.remove(&image);
+    }
+
+    pub(crate) fn wants(&self, image: Digest) -> bool {
+        self.wanted.contains_key(&image) || self.whose.values().any(|fetched| *fetched == image)
     }
 
     /// Returns when an image has come. A call that is dropped loses nothing.
@@ -92,7 +98,7 @@ mod tests {
     const IMAGE: Digest = Digest([3; 32]);
 
     fn source() -> ImageSource {
-        ImageSource { digest: IMAGE, holders: Vec::new() }
+        ImageSource { digest: IMAGE, holders: Vec::new(), pull: None }
     }
 
     #[tokio::test(start_paused = true)]
@@ -119,5 +125,23 @@ mod tests {
         fetches.give_up(IMAGE);
         assert!(timeout(Duration::from_secs(60), fetches.arrived()).await.is_err());
         assert_eq!(host.lock().done, ["fetch"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_that_is_given_up_and_wanted_again_is_fetched_once() {
+        let host = Arc::new(FakeHost::default());
+        host.lock().fetches = [Fetch::Fails; 3].into();
+        let mut fetches = Fetches::new(host.clone());
+        for _ in 0..5 {
+            fetches.want(source());
+            fetches.give_up(IMAGE);
+        }
+        fetches.want(source());
+        timeout(Duration::from_secs(60), fetches.arrived()).await.unwrap();
+        assert!(
+            timeout(Duration::from_secs(60), fetches.arrived()).await.is_err(),
+            "nothing else is on its way"
+        );
+        assert_eq!(host.lock().done, ["fetch"; 4]);
     }
 }

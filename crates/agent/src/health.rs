@@ -141,8 +141,13 @@ impl Living {
                 self.standing = Standing::Unhealthy;
             }
         }
-        self.next = probed.ended.saturating_add(self.wait(probed.ended));
+        self.pass_over(probed.ended);
         self.standing
+    }
+
+    /// Asks again after a wait from this age. For a probe that says nothing, that is all that comes of it.
+    pub fn pass_over(&mut self, ended: Duration) {
+        self.next = ended.saturating_add(self.wait(ended));
     }
 
     /// From this age to the next probe.

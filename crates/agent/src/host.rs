@@ -6,11 +6,16 @@
 #[cfg(test)]
 pub(crate) mod fake;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use model::{Digest, Exit, HealthCheck, NodeId, Probe, Subnet, TaskId};
+use model::{
+    Bytes, Digest, Exit, HealthCheck, NodeId, Origin, Probe, Registry, RegistryName, Subnet, TaskId,
+    Timestamp,
+};
+use tokio::sync::watch;
 
 use crate::ledger::{Assigned, Record};
 
@@ -39,6 +44,50 @@ pub enum Found {
 pub struct ImageSource {
     pub digest: Digest,
     pub holders: Vec<(NodeId, std::net::SocketAddr)>,
+    /// `None` where no registry has it.
+    pub pull: Option<Arc<PullFrom>>,
+}
+
+/// Where an image can be pulled from, and all that the cluster keeps of who is asked: the registry and its mirrors. It has
+/// credentials in it, which stay in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullFrom {
+    pub origin: Origin,
+    pub registries: BTreeMap<RegistryName, Registry>,
+}
+
+/// How much of an image's layers is here. Nothing of nothing as long as nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulling {
+    pub done: Bytes,
+    pub total: Bytes,
+}
+
+/// The images of this node, and the room that there is for more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shelf {
+    pub images: Vec<Shelved>,
+    pub free: Bytes,
+    pub total: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shelved {
+    pub digest: Digest,
+    pub size: Bytes,
+    /// When it came, or was last used, by this node's clock.
+    pub used: Timestamp,
+    /// It is being fetched, or read by whoever is not a task.
+    pub busy: bool,
+}
+
+/// What happened to the images of a node without the agent's having asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stirred {
+    /// One has come that the agent did not fetch itself.
+    Arrived,
+    /// One could not come, since the disk is full.
+    Full,
 }
 
 /// A task's image, ready to be mounted.
@@ -54,6 +103,8 @@ pub struct ProbeResult {
     pub healthy: bool,
     /// What was answered, or why there was no answer: at most 4 KiB, which is what Docker keeps.
     pub output: String,
+    /// It did not answer as it stood still. Nobody can tell whether it lives; that it takes no work is plain.
+    pub paused: bool,
 }
 
 /// The machine. Every effect can be repeated after it was cut short, and finds what the cut one left.
@@ -73,8 +124,12 @@ pub trait Host: Send + Sync + 'static {
     /// What became of one attempt.
     fn find(&self, task: TaskId, attempt: u32) -> BoxFuture<'_, Found>;
     /// Brings the task's image here, ready to be mounted. It may take long and touches no container: dropped at any point,
-    /// it leaves nothing but content that the next call finds.
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>>;
+    /// it leaves nothing but content that the next call finds. `pulling` hears how far it is.
+    fn prepare(
+        &self,
+        task: Arc<Assigned>,
+        pulling: watch::Sender<Pulling>,
+    ) -> BoxFuture<'_, Result<Prepared, Failure>>;
     /// Starts a container from what was prepared. Returns once its process runs, with what was asked for and this node does
     /// not do. Not to be dropped while the agent lives: threads would go on making things that nobody waits for.
     fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
@@ -99,7 +154,12 @@ pub trait Host: Send + Sync + 'static {
     fn remove(&self, task: TaskId) -> BoxFuture<'_, Result<(), Failure>>;
 
     fn images(&self) -> BoxFuture<'_, Vec<Digest>>;
-    /// Copies an image from whoever holds it, unless it is here.
+    /// Copies an image from whoever has it, unless it is here.
     fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>>;
     fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>>;
+    fn shelf(&self) -> BoxFuture<'_, Result<Shelf, Failure>>;
+    /// Notes that these are used now.
+    fn touch(&self, images: Vec<Digest>) -> BoxFuture<'_, ()>;
+    /// Returns when something has happened to the images. A call that is dropped loses nothing.
+    fn stirred(&self) -> BoxFuture<'_, Stirred>;
 }

@@ -4,12 +4,19 @@
 //! when the machine itself goes down, its containers are gone too, and the whole assignment is told again. Only a task's
 //! end is synced, since others are given what it held.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Desired, Digest, HealthCheck, NodeId, Placement, Probe, TaskId, TaskSpec, TaskStatus};
+use model::{
+    Desired, Digest, HealthCheck, NodeId, Placement, Probe, Registry, RegistryName, TaskId, TaskSpec,
+    TaskStatus,
+};
 use prost::Message as _;
-use wire::proto;
+use wire::{Field, proto};
+
+use crate::host::{ImageSource, PullFrom};
 
 /// One task as it is assigned to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +30,14 @@ pub struct Assigned {
     pub image: Digest,
     /// Who held the image when this was sent.
     pub holders: Vec<(NodeId, SocketAddr)>,
+    /// Which registry has it. It is not in the ledger: there are credentials in it, and it is told with every session.
+    pub pull: Option<Arc<PullFrom>>,
+}
+
+impl Assigned {
+    pub fn source(&self) -> ImageSource {
+        ImageSource { digest: self.image, holders: self.holders.clone(), pull: self.pull.clone() }
+    }
 }
 
 /// What the ledger holds of one task.
@@ -143,7 +158,7 @@ impl Record {
 
 impl From<&Assigned> for proto::agent::AssignedTask {
     fn from(assigned: &Assigned) -> Self {
-        let Assigned { id, service, desired, spec, placement, image, holders } = assigned;
+        let Assigned { id, service, desired, spec, placement, image, holders, pull: _ } = assigned;
         Self {
             id: Some((*id).into()),
             service: service.clone(),
@@ -159,6 +174,8 @@ impl From<&Assigned> for proto::agent::AssignedTask {
                         address: address.to_string(),
                     })
                     .collect(),
+                optional: false,
+                source: None,
             }),
         }
     }
@@ -180,19 +197,37 @@ impl TryFrom<proto::agent::AssignedTask> for Assigned {
             placement: placement.ok_or_else(missing("placement"))?.try_into()?,
             image: source.digest,
             holders: source.holders,
+            pull: source.pull,
         })
     }
 }
 
-/// Reads an image and its holders.
-pub(crate) fn image_source(
-    message: proto::agent::AssignedImage,
-) -> Result<crate::host::ImageSource, wire::Invalid> {
-    let proto::agent::AssignedImage { digest, holders } = message;
-    Ok(crate::host::ImageSource {
+/// Reads an image and who has it.
+pub(crate) fn image_source(message: proto::agent::AssignedImage) -> Result<ImageSource, wire::Invalid> {
+    let proto::agent::AssignedImage { digest, holders, optional: _, source } = message;
+    Ok(ImageSource {
         digest: wire::digest(&digest)?,
         holders: holders.iter().map(holder).collect::<Result<_, _>>()?,
+        pull: source.map(|source| pull_from(source).map(Arc::new)).transpose()?,
     })
+}
+
+fn pull_from(message: proto::agent::PullSource) -> Result<PullFrom, wire::Invalid> {
+    let proto::agent::PullSource { origin, registries } = message;
+    Ok(PullFrom {
+        origin: Field("PullSource", "origin").parsed(&origin)?,
+        registries: registries_of(registries)?,
+    })
+}
+
+pub(crate) fn registries_of(
+    messages: BTreeMap<String, proto::model::Registry>,
+) -> Result<BTreeMap<RegistryName, Registry>, wire::Invalid> {
+    let at = Field("PullSource", "registries");
+    let read = |(name, registry): (String, proto::model::Registry)| -> Result<_, wire::Invalid> {
+        Ok((at.parsed::<RegistryName>(&name)?, Registry::try_from(registry)?))
+    };
+    messages.into_iter().map(read).collect()
 }
 
 pub(crate) fn holder(message: &proto::agent::Holder) -> Result<(NodeId, SocketAddr), wire::Invalid> {
@@ -218,5 +253,26 @@ mod tests {
             let record = Record { image_check, ..Record::new(assigned(Desired::Running)) };
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
+    }
+
+    #[test]
+    fn no_password_is_in_the_ledger() {
+        let credential = proto::model::RegistryCredential {
+            username: "me".to_owned(),
+            secret: Some(proto::model::registry_credential::Secret::Password("hunter2".to_owned())),
+        };
+        let registry = proto::model::Registry { credential: Some(credential), ..Default::default() };
+        let source = proto::agent::PullSource {
+            origin: "docker.io/library/app".to_owned(),
+            registries: [("docker.io".to_owned(), registry)].into(),
+        };
+        let mut message = proto::agent::AssignedTask::from(&assigned(Desired::Running));
+        message.image.as_mut().unwrap().source = Some(source);
+        let told = Assigned::try_from(message).unwrap();
+        let registries = &told.pull.as_ref().unwrap().registries;
+        assert!(registries.values().all(|registry| registry.credential.is_some()));
+        let written = Record::new(told.clone()).encode();
+        assert!(!written.windows(7).any(|bytes| bytes == b"hunter2"));
+        assert_eq!(Record::decode(&written), Ok(Record::new(Assigned { pull: None, ..told })));
     }
 }

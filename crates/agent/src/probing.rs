@@ -26,7 +26,7 @@ pub(crate) enum News {
     Healthy { age: Duration },
     /// It is to be ended.
     Unhealthy { why: String },
-    /// `ready` has changed; why, if it was lost.
+    /// `ready` has changed, or this is the first answer that says why it is not; why, if it is not.
     Ready { why: Option<String> },
 }
 
@@ -44,8 +44,9 @@ pub(crate) struct Probing<H> {
     living: Option<(Living, Lane)>,
     /// `None` where nobody asked for it, and until the container is healthy.
     serving: Option<(Serving, Lane)>,
-    /// Whether it was said that it is not healthy yet.
-    said: bool,
+    /// Whether it was said why it is not healthy yet, and why it is not ready.
+    said_starting: bool,
+    said_unready: bool,
 }
 
 struct Asker<H> {
@@ -99,7 +100,7 @@ impl Answer {
     }
 
     fn checked(self, attempt: u32) -> Checked {
-        let Self { at, began, ended, result: ProbeResult { healthy, output } } = self;
+        let Self { at, began, ended, result: ProbeResult { healthy, output, paused: _ } } = self;
         Checked { attempt, at, took: ended.saturating_sub(began), healthy, output }
     }
 }
@@ -162,7 +163,7 @@ impl<H: Host> Probing<H> {
         let lives = living.as_ref().is_none_or(|(living, _)| living.standing() == Standing::Healthy);
         let (means, assigned) = (means.clone(), Arc::new(assigned.clone()));
         let asker = Asker { means, assigned, attempt, clock };
-        let mut probing = Self { asker, living, serving: None, said: false };
+        let mut probing = Self { asker, living, serving: None, said_starting: false, said_unready: false };
         if lives {
             probing.serve(age, ready);
         }
@@ -204,6 +205,12 @@ impl<H: Host> Probing<H> {
 
     fn judge_life(&mut self, answer: Answer) -> Option<News> {
         let (living, lane) = self.living.as_mut()?;
+        if answer.result.paused {
+            // Docker checks nothing while a container is paused.
+            living.pass_over(answer.ended);
+            lane.due = living.next();
+            return None;
+        }
         let (before, age) = (living.standing(), answer.ended);
         let standing = living.judge(answer.probed());
         let failures = living.failures();
@@ -219,7 +226,7 @@ impl<H: Host> Probing<H> {
             }
             Standing::Healthy => None,
             Standing::Starting => {
-                let first = !std::mem::replace(&mut self.said, true);
+                let first = !std::mem::replace(&mut self.said_starting, true);
                 first.then(|| News::NotYet { why: format!("not healthy yet: {output}") })
             }
         }
@@ -231,9 +238,11 @@ impl<H: Host> Probing<H> {
         let (ready, against) = (serving.ready(), serving.against());
         lane.due = serving.next();
         let last = answer.checked(self.asker.attempt);
+        // Once: what never gets ready has a reason to be seen, and not a write of the cluster's for every answer.
+        let first = !ready && !last.healthy && !std::mem::replace(&mut self.said_unready, true);
         let why = (!ready).then(|| format!("not ready: {}", excerpt(&last.output)));
         self.asker.means.details.asked(self.asker.assigned.id, ReadinessDetails { ready, against, last });
-        changed.then_some(News::Ready { why })
+        (changed || first).then_some(News::Ready { why })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The real host: containers in shims, layers on disk, a bridge, and images from other nodes.
+//! The real host: containers in shims, layers on disk, a bridge, and images from other nodes and registries.
 //!
 //! ```text
 //! DATA/subnet                this node's part of the cluster's range, for when no manager can be asked
@@ -18,6 +18,7 @@ mod files;
 mod options;
 mod plane;
 mod probe;
+mod registries;
 pub mod streams;
 mod talk;
 mod tasks;
@@ -32,15 +33,16 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use identity::Connector;
+use image::registry::Progress;
 use model::{Digest, Phase, Probe, Subnet, TaskId, TaskStatus};
 use runtime::ShimBinary;
+use tokio::sync::watch;
 
-use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
+use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult, Pulling, Shelf, Stirred};
 use crate::ledger::{Assigned, Record};
 use crate::real::containers::Containers;
 use crate::real::disk::Disk;
-use crate::real::fetch::Fetcher;
+pub use crate::real::fetch::Fetcher;
 use crate::real::plane::Plane;
 use crate::real::probe::Prober;
 
@@ -63,13 +65,13 @@ pub struct RealHost {
     containers: Containers,
     plane: Plane,
     prober: Prober,
-    fetcher: Fetcher,
+    fetcher: Arc<Fetcher>,
 }
 
 impl RealHost {
-    pub fn new(layout: Layout, images: image::Store, shim: Arc<ShimBinary>, connector: Connector) -> Self {
+    /// `fetcher` is the node's one; whoever serves streams has it as well.
+    pub fn new(layout: Layout, images: image::Store, shim: Arc<ShimBinary>, fetcher: Arc<Fetcher>) -> Self {
         let disk = Disk::new(layout.data.clone());
-        let fetcher = Fetcher::new(images.clone(), connector);
         Self {
             plane: Plane::new(layout.bridge.clone(), layout.run.join("netns")),
             prober: Prober::new(disk.clone()),
@@ -158,11 +160,29 @@ impl Host for RealHost {
         self.containers.find(task, attempt).boxed()
     }
 
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
+    fn prepare(
+        &self,
+        task: Arc<Assigned>,
+        pulling: watch::Sender<Pulling>,
+    ) -> BoxFuture<'_, Result<Prepared, Failure>> {
         async move {
-            let source = ImageSource { digest: task.image, holders: task.holders.clone() };
-            self.fetcher.fetch(source).await?;
+            let progress = watch::Sender::new(Progress::default());
+            let mut seen = progress.subscribe();
+            let source = task.source();
+            let tell = async {
+                while seen.changed().await.is_ok() {
+                    let now = fetch::pulling(&seen.borrow_and_update());
+                    pulling.send_replace(now);
+                }
+            };
+            tokio::select! {
+                biased;
+                fetched = self.fetcher.fetch(&source, &progress) => fetched?,
+                // It goes on as long as its sender is here.
+                () = tell => {}
+            }
             let unpacked = self.containers.unpack(task.image).await?;
+            self.fetcher.touch(vec![task.image]).await;
             Ok(Prepared { health: unpacked.config.health })
         }
         .boxed()
@@ -180,7 +200,7 @@ impl Host for RealHost {
                 published
             };
             let running = async {
-                let running = self.containers.run(&task, attempt, image, netns).await.map(drop);
+                let running = self.containers.run(&task, attempt, image, netns).await;
                 tracing::debug!(target: "hop", hop = "started", task = %task.id);
                 running
             };
@@ -233,11 +253,23 @@ impl Host for RealHost {
     }
 
     fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
-        self.fetcher.fetch(source).boxed()
+        async move { self.fetcher.fetch(&source, &watch::Sender::new(Progress::default())).await }.boxed()
     }
 
     fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>> {
         self.fetcher.discard(image).boxed()
+    }
+
+    fn shelf(&self) -> BoxFuture<'_, Result<Shelf, Failure>> {
+        self.fetcher.shelf().boxed()
+    }
+
+    fn touch(&self, images: Vec<Digest>) -> BoxFuture<'_, ()> {
+        self.fetcher.touch(images).boxed()
+    }
+
+    fn stirred(&self) -> BoxFuture<'_, Stirred> {
+        self.fetcher.stirred().boxed()
     }
 }
 

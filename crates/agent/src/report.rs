@@ -33,6 +33,11 @@ impl Reports {
         self.waiting.insert(task);
     }
 
+    /// Whether nothing of the task will run any more.
+    pub(crate) fn is_over(&self, task: TaskId) -> bool {
+        self.latest.get(&task).is_some_and(|status| status.ended.is_some())
+    }
+
     pub(crate) fn images(&mut self, held: Vec<Digest>) {
         self.images = held;
         self.images_wait = true;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Desired, Digest, TaskId};
+use model::{Digest, TaskId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -31,6 +31,8 @@ pub(crate) struct Staff<H> {
     means: Means<H>,
     /// The tasks that are known here, and what their loops are told.
     tasks: BTreeMap<TaskId, watch::Sender<Order>>,
+    /// What they are made from, until nothing of them is left.
+    images: BTreeMap<TaskId, Digest>,
     workers: JoinSet<TaskId>,
     /// Whose loop each worker is: one that panics cannot say.
     whose: BTreeMap<Id, TaskId>,
@@ -43,6 +45,7 @@ impl<H: Host> Staff<H> {
         Self {
             means: Means { host, clock, said: saying, details: Details::default() },
             tasks: BTreeMap::new(),
+            images: BTreeMap::new(),
             workers: JoinSet::new(),
             whose: BTreeMap::new(),
             said,
@@ -57,12 +60,9 @@ impl<H: Host> Staff<H> {
         self.tasks.keys().copied()
     }
 
-    /// Whether a task here is to run from this image.
-    pub(crate) fn uses(&self, image: Digest) -> bool {
-        self.tasks.values().any(|task| {
-            matches!(&*task.borrow(), Order::Do(assigned)
-                if assigned.image == image && assigned.desired == Desired::Running)
-        })
+    /// The tasks that are known here, and what they are made from.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (TaskId, Digest)> {
+        self.images.iter().map(|(id, image)| (*id, *image))
     }
 
     /// Tells a task's loop what is wanted now; a task that is not known yet gets a record and a loop.
@@ -90,6 +90,7 @@ impl<H: Host> Staff<H> {
     /// Gives a task its loop.
     pub(crate) fn employ(&mut self, record: Record) {
         let id = record.assigned.id;
+        self.images.insert(id, record.assigned.image);
         let (task, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
         self.tasks.insert(id, task);
         let worker = Worker::new(self.means.clone(), assigned, record);
@@ -129,6 +130,7 @@ impl<H: Host> Staff<H> {
             Ok((worker, id)) => {
                 self.whose.remove(&worker);
                 self.tasks.remove(&id);
+                self.images.remove(&id);
                 self.means.details.forget(id);
                 Some(id)
             }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::pending;
-use model::{Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
+use model::{Bytes, Desired, Ended, Exit, Health, Phase, TaskId, TaskStatus};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::Clock;
 use crate::details::Details;
 use crate::excerpt::excerpt;
 use crate::health::Check;
-use crate::host::{Failure, Found, Host, Prepared};
+use crate::host::{Failure, Found, Host, Prepared, Pulling};
 use crate::ledger::{Assigned, Record};
 use crate::probing::{Begin, News, Probing};
 use crate::step::{Container, Effect, Next, Observed, step};
@@ -20,8 +20,15 @@ use crate::step::{Container, Effect, Next, Observed, step};
 /// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
 
+/// How often it is said how far an image is on its way. Each time is a write of the cluster's for each task that waits.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a container that its health check gives up may take to be seen ended by itself. Whatever is being asked when a
+/// container ends dies with it, and says so before the container's shim has recorded the end, which takes some milliseconds.
+const BY_ITSELF: Duration = Duration::from_millis(500);
 
 /// Warnings of an attempt that are told. They are replicated; more than these nobody reads.
 const WARNINGS: usize = 20;
@@ -63,6 +70,8 @@ pub(crate) struct Worker<H> {
     attempt: u32,
     container: Container,
     course: Course<H>,
+    /// How the attempt before this one ended, as long as there is nothing to say of this one.
+    before: Option<String>,
     ended: Option<Ended>,
 }
 
@@ -91,6 +100,7 @@ impl<H: Host> Worker<H> {
         Self {
             attempt: status.map_or(0, begun),
             ended: status.and_then(|status| status.ended),
+            before: status.filter(|status| status.phase == Phase::Exited).and_then(before),
             course: Course::new(status.map(|status| status.warnings.clone()).unwrap_or_default()),
             container: Container::None,
             means,
@@ -247,14 +257,22 @@ impl<H: Host> Worker<H> {
                     self.look().await;
                     return true;
                 }
-                news = told(probing) => self.heed(news),
+                news = told(probing) => if let Some(why) = self.heed(news) {
+                    if timeout(BY_ITSELF, &mut ended).await.is_ok() {
+                        // It was not unhealthy but gone: how it ended is what counts.
+                        self.look().await;
+                        return true;
+                    }
+                    self.give_up(why);
+                },
                 () = at(*announce) => self.say_starting(None),
             }
         }
         true
     }
 
-    fn heed(&mut self, news: News) {
+    /// What follows from an answer; why the container is to be ended, if it is.
+    fn heed(&mut self, news: News) -> Option<String> {
         match news {
             News::NotYet { why } => self.say_starting(Some(why)),
             News::Healthy { age } => {
@@ -262,13 +280,16 @@ impl<H: Host> Worker<H> {
                 self.say_running(None);
             }
             News::Ready { why } => self.say_running(why),
-            News::Unhealthy { why } => {
-                let (task, attempt) = (self.record.assigned.id, self.attempt);
-                tracing::warn!(%task, attempt, why, "a container is ended");
-                self.course.unhealthy = Some(why);
-                self.container = Container::Unhealthy;
-            }
+            News::Unhealthy { why } => return Some(why),
         }
+        None
+    }
+
+    fn give_up(&mut self, why: String) {
+        let (task, attempt) = (self.record.assigned.id, self.attempt);
+        tracing::warn!(%task, attempt, why, "a container is ended");
+        self.course.unhealthy = Some(why);
+        self.container = Container::Unhealthy;
     }
 
     async fn look(&mut self) {
@@ -322,9 +343,11 @@ impl<H: Host> Worker<H> {
     /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
     async fn prepare(&mut self, assigned: &Arc<Assigned>) -> Option<Result<Prepared, Failure>> {
         let host = self.means.host.clone();
-        let mut preparing = host.prepare(assigned.clone());
+        let (told, pulling) = watch::channel(Pulling::default());
+        let mut preparing = host.prepare(assigned.clone(), told);
         let mut late = std::pin::pin!(tokio::time::sleep(WORTH_SAYING));
         let mut unsaid = true;
+        let mut again = tokio::time::interval_at(Instant::now() + SAY_AGAIN, SAY_AGAIN);
         loop {
             tokio::select! {
                 biased;
@@ -332,14 +355,31 @@ impl<H: Host> Worker<H> {
                 prepared = &mut preparing => return Some(prepared),
                 () = &mut late, if unsaid => {
                     unsaid = false;
-                    self.say(self.status(Phase::Preparing, self.exit(), None));
+                    self.say(self.status(Phase::Preparing, self.exit(), self.before.clone()));
+                }
+                _ = again.tick() => {
+                    let now = *pulling.borrow();
+                    self.say_pulling(assigned, now);
                 }
             }
         }
     }
 
-    /// Whether the newest order still is to run the task. Nothing else of an order changes in a task's life but who holds
-    /// its image, and that makes no difference to a fetch that is under way.
+    fn say_pulling(&mut self, assigned: &Assigned, Pulling { done, total }: Pulling) {
+        if total == Bytes(0) {
+            return;
+        }
+        // Decimal, as registries and Docker count.
+        let mega = |Bytes(bytes): Bytes| bytes / 1_000_000;
+        let reason = format!("pulling {}: {} of {} MB", assigned.spec.image, mega(done), mega(total));
+        let said = self.record.status.as_ref().and_then(|status| status.reason.as_ref());
+        if said != Some(&reason) {
+            self.say(self.status(Phase::Preparing, self.exit(), Some(reason)));
+        }
+    }
+
+    /// Whether the newest order still is to run the task. Nothing else of an order changes in a task's life but who has its
+    /// image, and that makes no difference to a fetch that is under way: if it fails, the next one goes by it.
     fn is_wanted(&mut self) -> bool {
         let newest = self.assigned.borrow_and_update();
         matches!(&*newest, Order::Do(assigned) if assigned.desired == Desired::Running)
@@ -413,8 +453,10 @@ impl<H: Host> Worker<H> {
         self.record.status = Some(self.status(phase, None, Some(reason)));
     }
 
+    /// What keeps starting says why it has to: who waits for it may look at any time.
     fn say_starting(&mut self, reason: Option<String>) {
         self.course.announce = None;
+        let reason = reason.or_else(|| self.before.clone());
         self.say(self.status(Phase::Starting, self.exit(), reason));
     }
 
@@ -457,7 +499,9 @@ impl<H: Host> Worker<H> {
         }
         self.container = Container::Resting { noted };
         self.record.failures = failures;
-        self.say(self.status(Phase::Exited, exit, reason));
+        let status = self.status(Phase::Exited, exit, reason);
+        self.before = before(&status);
+        self.say(status);
         true
     }
 
@@ -583,6 +627,11 @@ async fn at(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
+}
+
+/// How an attempt ended, for the one after it.
+fn before(status: &TaskStatus) -> Option<String> {
+    status.reason.as_ref().map(|reason| format!("after attempt {}: {reason}", status.attempt))
 }
 
 /// The latest attempt of which anything may have been started. One that was being prepared is made under its number

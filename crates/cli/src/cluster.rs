@@ -32,6 +32,8 @@ const STAGGER: Duration = Duration::from_millis(200);
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The same for a call that is not made again: long enough that what a manager waits for is over, and it says what it knows.
 const ONLY_ATTEMPT: Duration = Duration::from_secs(15);
+/// The same for a call for which a manager asks registries. They have 30 s to answer.
+const SLOW_ATTEMPT: Duration = Duration::from_secs(40);
 /// Between two rounds in which no manager could answer. An election takes 300 ms and more.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A list of a hundred thousand tasks fits.
@@ -41,6 +43,8 @@ const LARGEST_REPLY: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {
     Always,
+    /// The same for what may take long on a manager that is well.
+    Patiently,
     IfNothingWasBegun,
 }
 
@@ -227,6 +231,21 @@ impl Cluster {
         self.attempt(operation, patience, Again::Always, make).await
     }
 
+    /// The same for a call for which a manager may have to ask registries. It is waited for as long as the manager shows that
+    /// it is there.
+    pub(crate) async fn call_patiently<T, F, Fut>(
+        &mut self,
+        operation: Operation<'_>,
+        patience: Duration,
+        make: F,
+    ) -> Result<T, CallError>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.attempt(operation, patience, Again::Patiently, make).await
+    }
+
     /// The same for what must not be done twice: it is made again only where a manager says that nothing of it was begun.
     pub(crate) async fn call_once<T, F, Fut>(
         &mut self,
@@ -262,20 +281,26 @@ impl Cluster {
                     was_sent = true;
                     let until = match again {
                         Again::Always => (begun + patience).min(Instant::now() + ATTEMPT),
+                        Again::Patiently => (begun + patience).min(Instant::now() + SLOW_ATTEMPT),
                         Again::IfNothingWasBegun => Instant::now() + ONLY_ATTEMPT,
                     };
-                    let answer = timeout_at(until, make(client)).await;
+                    let answer = tokio::select! {
+                        biased;
+                        answer = timeout_at(until, make(client.clone())) => answer.ok(),
+                        () = fallen_silent(client), if again == Again::Patiently => None,
+                    };
+                    let is_repeated = again != Again::IfNothingWasBegun;
                     match answer {
-                        Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                        Ok(Err(status)) if !is_passing(&status) => {
+                        Some(Ok(reply)) => return Ok(reply.into_inner()),
+                        Some(Err(status)) if !is_passing(&status) => {
                             return Err(operation.refused(&status));
                         }
-                        Ok(Err(status)) if again == Again::Always || is_not_begun(&status) => {
+                        Some(Err(status)) if is_repeated || is_not_begun(&status) => {
                             AttemptError::Status(status.message().to_owned())
                         }
-                        Ok(Err(status)) => return Err(operation.unclear(status.message())),
-                        Err(_) if again == Again::Always => AttemptError::Silent(socket),
-                        Err(_) => return Err(operation.unclear("the manager did not answer")),
+                        Some(Err(status)) => return Err(operation.unclear(status.message())),
+                        None if is_repeated => AttemptError::Silent(socket),
+                        None => return Err(operation.unclear("the manager did not answer")),
                     }
                 }
             };
@@ -334,6 +359,17 @@ impl Operation<'_> {
             (Effect::Changes, false) | (Effect::Reads, _) => {
                 CallError::Unavailable { cluster: cluster.to_owned(), waited, last }
             }
+        }
+    }
+}
+
+/// Returns when a manager does not answer a question in time any more.
+async fn fallen_silent(mut client: Client) {
+    loop {
+        sleep(ATTEMPT).await;
+        match timeout(ANSWER, client.version(VersionRequest {})).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::render::{lines_for_terminal, plain};
 use crate::settle::NotConverged;
 use crate::talk::TalkError;
 use crate::target::TargetError;
-use crate::verbs::{CopyError, NoTerminalError, StackNameError, UndeployableError};
+use crate::verbs::{CopyError, LoginError, NoTerminalError, SaveError, StackNameError, UndeployableError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -32,6 +32,10 @@ pub(crate) enum Failure {
     Copy(#[from] CopyError),
     #[error(transparent)]
     NoTerminal(#[from] NoTerminalError),
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
     #[error("cannot use the terminal")]
     Terminal(#[source] io::Error),
     #[error("cannot write to stdout")]
@@ -53,6 +57,8 @@ impl Failure {
             Self::StackName(_) | Self::NoTerminal(_) => Exit::Usage,
             Self::Talk(error) => error.exit(),
             Self::Copy(error) => error.exit(),
+            Self::Save(error) => error.exit(),
+            Self::Login(error) => error.exit(),
             // Whoever reads has seen enough, as with `gantry ps | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Input(_)
@@ -74,6 +80,8 @@ impl Failure {
             | Self::StackName(_)
             | Self::Talk(_)
             | Self::Copy(_)
+            | Self::Save(_)
+            | Self::Login(_)
             | Self::NoTerminal(_)
             | Self::Terminal(_)
             | Self::Output(_)
@@ -91,6 +99,8 @@ impl Failure {
             | Self::StackName(_)
             | Self::Talk(_)
             | Self::Copy(_)
+            | Self::Save(_)
+            | Self::Login(_)
             | Self::NoTerminal(_)
             | Self::Terminal(_)
             | Self::Output(_)
@@ -109,6 +119,8 @@ impl Failure {
             Self::Input(error) => error.hint().map(str::to_owned),
             Self::Talk(error) => error.hint(),
             Self::Copy(error) => error.hint().map(str::to_owned),
+            Self::Save(error) => error.hint().map(str::to_owned),
+            Self::Login(error) => error.hint().map(str::to_owned),
             Self::NoTerminal(_) => Some("leave out -t, or call it from a terminal".to_owned()),
             Self::Terminal(_) | Self::Output(_) => None,
         }

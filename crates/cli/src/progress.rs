@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use wire::proto::api::{Progress, ServiceProgress};
+use wire::proto::api::{Progress, ServiceProgress, TransferProgress};
+use wire::proto::model::LayerProgress;
 
 use crate::output::Output;
+use crate::render;
 use crate::render::progress::line;
 
 /// How often the spinners of the live block turn.
@@ -135,6 +137,62 @@ impl ImportDisplay {
     }
 }
 
+/// How far an image's layers are on their way.
+#[derive(Debug)]
+pub(crate) enum TransferDisplay {
+    /// What is going on, and a line a layer, drawn over; it vanishes when this is dropped.
+    Live { block: MultiProgress, stage: ProgressBar, layers: BTreeMap<String, ProgressBar> },
+    /// What was last printed, of all and of each layer.
+    Lines { output: Output, stage: String, printed: BTreeMap<String, String> },
+}
+
+impl TransferDisplay {
+    pub(crate) fn of(output: Output) -> Self {
+        if !output.stderr_is_terminal {
+            return Self::Lines { output, stage: String::new(), printed: BTreeMap::new() };
+        }
+        let block = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let stage = spinner(&block);
+        Self::Live { block, stage, layers: BTreeMap::new() }
+    }
+
+    pub(crate) fn show(&mut self, progress: &TransferProgress) {
+        let TransferProgress { stage: now, layers: current, image: _ } = progress;
+        let now = render::plain(now);
+        match self {
+            Self::Live { block, stage, layers } => {
+                stage.set_message(now);
+                for layer in current {
+                    let bar = layers.entry(layer.digest.clone()).or_insert_with(|| spinner(block));
+                    bar.set_message(render::transfers::line(layer));
+                }
+            }
+            Self::Lines { output, stage, printed } => {
+                if *stage != now {
+                    output.say(&now);
+                    *stage = now;
+                }
+                for text in moved(printed, current) {
+                    output.say(&text);
+                }
+            }
+        }
+    }
+}
+
+/// What is new of layers since it was printed last.
+fn moved(printed: &mut BTreeMap<String, String>, layers: &[LayerProgress]) -> Vec<String> {
+    let mut news = Vec::new();
+    for layer in layers {
+        let Some(text) = render::transfers::change(layer) else { continue };
+        if printed.get(&layer.digest) != Some(&text) {
+            printed.insert(layer.digest.clone(), text.clone());
+            news.push(text);
+        }
+    }
+    news
+}
+
 /// What is over sooner needs no display.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -179,6 +237,8 @@ fn copy_bar(size: Option<u64>) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use wire::proto::model::LayerState;
+
     use super::*;
 
     #[test]
@@ -196,5 +256,21 @@ mod tests {
         assert_eq!(next(&[db.clone(), web.clone()]), ["hello/db  2/2 ready", "hello/web  0/2 ready"]);
         assert!(next(&[db.clone(), web]).is_empty());
         assert_eq!(next(&[db, service("hello/web", 1)]), ["hello/web  1/2 ready"]);
+    }
+
+    #[test]
+    fn a_layer_is_told_of_in_a_pipe_when_it_begins_and_when_it_is_there() {
+        let layer = |state: LayerState, done| LayerProgress {
+            digest: format!("sha256:{}", "0".repeat(64)),
+            total: 1 << 20,
+            done,
+            state: state.into(),
+        };
+        let mut printed = BTreeMap::new();
+        let mut next = |layer: LayerProgress| moved(&mut printed, &[layer]);
+        assert!(next(layer(LayerState::Waiting, 0)).is_empty());
+        assert_eq!(next(layer(LayerState::Downloading, 0)), ["000000000000: downloading (1 MiB)"]);
+        assert!(next(layer(LayerState::Downloading, 1 << 19)).is_empty());
+        assert_eq!(next(layer(LayerState::Done, 1 << 20)), ["000000000000: done (1 MiB)"]);
     }
 }

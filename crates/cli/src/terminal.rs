@@ -31,6 +31,11 @@ impl Held {
         })
     }
 
+    /// What is typed is read line by line, and not shown. Ctrl-C stays what it is.
+    pub(crate) fn unseen() -> io::Result<Self> {
+        Self::with(|modes| modes.local_modes.remove(LocalModes::ECHO))
+    }
+
     fn with(change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut changed = before.clone();

@@ -13,6 +13,7 @@ mod logs;
 mod node;
 mod pause;
 mod ps;
+mod registry;
 mod rm;
 mod scale;
 mod services;
@@ -20,6 +21,7 @@ mod stacks;
 mod stats;
 mod token;
 mod top;
+mod transfer;
 mod version;
 
 use std::time::Duration;
@@ -33,6 +35,8 @@ use crate::session::Session;
 pub(crate) use cp::CopyError;
 pub(crate) use deploy::{StackNameError, UndeployableError};
 pub(crate) use exec::NoTerminalError;
+pub(crate) use registry::LoginError;
+pub(crate) use transfer::SaveError;
 
 /// What a user asks of a cluster.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -60,6 +64,8 @@ pub enum UserCommand {
     #[command(subcommand)]
     Image(image::Image),
     #[command(subcommand)]
+    Registry(registry::Registry),
+    #[command(subcommand)]
     Token(token::Token),
     Version(version::Version),
 }
@@ -86,6 +92,7 @@ impl UserCommand {
             Self::Diff(command) => command.run(session).await,
             Self::Node(command) => command.run(session).await,
             Self::Image(command) => command.run(session).await,
+            Self::Registry(command) => command.run(session).await,
             Self::Token(command) => command.run(session).await,
             Self::Version(command) => command.run(session).await,
         };

@@ -6,28 +6,35 @@ mod inspect;
 mod join;
 mod logs;
 mod open;
+mod pins;
+mod registries;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod views;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use futures::Stream;
-use model::{Name, ServiceName};
+use model::{ImageName, Name, ServiceName, ServiceSpec};
 use state::{Command, Declared, Done, Outcome, Proposal, Rejected, State};
 use store::{Leadership, ProposeError};
 use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
-    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LogsRequest, NodeList,
-    OpenInput, Progress, RemoveImageRequest, RemoveStackRequest, ScaleRequest, ServiceList, StackList,
-    TaskList, TokenReply, VersionReply, VersionRequest,
+    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LoginRegistryReply,
+    LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest, PushImageRequest,
+    RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, SaveChunk, SaveImageRequest,
+    ScaleRequest, ServiceList, SetRegistryRequest, StackList, TagImageRequest, TaskList, TokenReply,
+    TransferProgress, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
 use crate::dispatch::Dispatcher;
 use crate::leader::Parts;
+use crate::registries::Registries;
 use crate::streams::Streams;
 
 /// Messages of one answer that wait for a slow client.
@@ -41,11 +48,12 @@ pub struct Api {
     parts: Parts,
     dispatcher: Dispatcher,
     streams: Streams,
+    registries: Registries,
 }
 
 impl Api {
     pub(crate) fn new(parts: Parts, dispatcher: Dispatcher, streams: Streams) -> Self {
-        Self { parts, dispatcher, streams }
+        Self { parts, dispatcher, streams, registries: Registries::default() }
     }
 
     /// The state with every write that was acknowledged before this call.
@@ -60,6 +68,16 @@ impl Api {
         let proposed = self.parts.store.propose(Proposal { at, request, commands }).await;
         tracing::debug!(target: "hop", hop = "accepted");
         proposed.map_err(|error| unanswered(&error))
+    }
+
+    /// The verdict on the last command of a request that was answered before. Whatever has to be found out before a change is
+    /// proposed is not found out again for one that was made: it may come to something else now, or to nothing.
+    fn answered(&self, state: &State, request: &str) -> Result<Option<Outcome>, Status> {
+        if request.is_empty() {
+            return Ok(None);
+        }
+        let request = wire::request_id(request).map_err(malformed)?;
+        Ok(state.recorded(request).and_then(|recorded| recorded.outcomes.last().cloned()))
     }
 
     async fn propose_one(&self, request: &str, command: Command) -> Result<Done, Status> {
@@ -102,6 +120,7 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NoNode(_)
         | Rejected::NoImage(_)
         | Rejected::NoImageContent(_)
+        | Rejected::NoRegistry(_)
         | Rejected::NoVersion(..) => Status::not_found(text),
         Rejected::Changed { .. }
         | Rejected::Founded
@@ -114,14 +133,32 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::StillRunning(_) => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),
         Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
-        Rejected::NoSubnet | Rejected::Removing(_) | Rejected::NotWanted(_) | Rejected::DoesNotFit { .. } => {
-            Status::failed_precondition(text)
-        }
+        Rejected::NoSubnet
+        | Rejected::Removing(_)
+        | Rejected::NotWanted(_)
+        | Rejected::DoesNotFit { .. }
+        | Rejected::TooManyRegistries
+        | Rejected::RegistryTooLarge(_) => Status::failed_precondition(text),
     }
 }
 
 fn name(text: &str) -> Result<Name, Status> {
     text.parse().map_err(|error: model::InvalidName| Status::invalid_argument(error.to_string()))
+}
+
+fn image_name(text: &str) -> Result<ImageName, Status> {
+    text.parse().map_err(|error: model::InvalidImageName| Status::invalid_argument(error.to_string()))
+}
+
+/// A name that is given to an image. One by digest would say what it stands for, whatever it is given to.
+fn image_tag(text: &str) -> Result<ImageName, Status> {
+    let name = image_name(text)?;
+    if name.digest().is_some() {
+        return Err(Status::invalid_argument(format!(
+            "`{name}` is a digest's: an image is given a name with a tag"
+        )));
+    }
+    Ok(name)
 }
 
 fn service_name(text: &str) -> Result<ServiceName, Status> {
@@ -130,11 +167,12 @@ fn service_name(text: &str) -> Result<ServiceName, Status> {
 
 /// The answer to a change; `before` is the object's generation before it.
 fn change(done: &Done, before: u64, removed: Vec<String>) -> ChangeReply {
-    match done {
-        Done::At(generation) => ChangeReply { generation: generation.0, changed: true, removed },
-        Done::Changed | Done::Admitted(_) => ChangeReply { generation: before, changed: true, removed },
-        Done::Unchanged => ChangeReply { generation: before, changed: false, removed },
-    }
+    let (generation, changed) = match done {
+        Done::At(generation) => (generation.0, true),
+        Done::Changed | Done::Admitted(_) => (before, true),
+        Done::Unchanged => (before, false),
+    };
+    ChangeReply { generation, changed, removed, warnings: Vec::new() }
 }
 
 /// Every slot costs a row, whoever asks for it.
@@ -147,23 +185,14 @@ fn affordable(service: &str, replicas: u32) -> Result<(), Status> {
     Ok(())
 }
 
-/// The services with their images' names pinned to what they stand for now.
-fn pin(state: &State, services: Vec<(Name, model::ServiceSpec)>) -> Result<Vec<(Name, Declared)>, Status> {
-    let pinned = services.into_iter().map(|(name, spec)| match state.image_named(&spec.task.image) {
-        Some(image) => Ok((name, Declared { spec, image })),
-        None => Err(Status::not_found(format!(
-            "service `{name}`: the cluster has no image `{}`; bring it in with `gantry image import FILE {}`",
-            spec.task.image, spec.task.image
-        ))),
-    });
-    pinned.collect()
-}
-
 #[tonic::async_trait]
 impl Cluster for Api {
     type ConvergeStream = Answers<Progress>;
     type LogsStream = Answers<LogEntry>;
     type ImportImageStream = Answers<ImportProgress>;
+    type PullImageStream = Answers<TransferProgress>;
+    type PushImageStream = Answers<TransferProgress>;
+    type SaveImageStream = Answers<SaveChunk>;
     type OpenStream = Answers<Piece>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionReply>, Status> {
@@ -179,7 +208,7 @@ impl Cluster for Api {
         tracing::debug!(target: "hop", hop = "asked");
         let DeployRequest { request, stack, services, expected } = request.into_inner();
         let stack = name(&stack)?;
-        let mut specs = Vec::new();
+        let mut specs: Vec<(Name, ServiceSpec)> = Vec::new();
         for (service, spec) in services {
             affordable(&format!("{stack}/{service}"), spec.replicas)?;
             specs.push((name(&service)?, spec.try_into().map_err(malformed)?));
@@ -190,16 +219,28 @@ impl Cluster for Api {
             )));
         }
         let state = self.state().await?;
-        let declared = pin(&state, specs)?.into_iter().collect::<std::collections::BTreeMap<_, _>>();
         let before = state.stack(&stack);
         let generation = before.map_or(0, |stack| stack.generation.0);
+        if let Some(outcome) = self.answered(&state, &request)? {
+            let done = outcome.map_err(|rejected| refused(&rejected))?;
+            return Ok(Response::new(change(&done, generation, Vec::new())));
+        }
+        let declared: BTreeSet<&Name> = specs.iter().map(|(service, _)| service).collect();
         let gone = before.into_iter().flat_map(|row| row.services.keys());
-        let removed = gone.filter(|service| !declared.contains_key(service));
+        let removed = gone.filter(|service| !declared.contains(service));
         let removed = removed.map(|service| format!("{stack}/{service}")).collect();
+        let pins::Pinned { images, mut commands, warnings } = pins::pin_all(self, &state, &specs).await?;
+        let services = specs.into_iter().map(|(name, spec)| {
+            let image = images[&spec.task.image];
+            (name, Declared { spec, image })
+        });
         let expected = expected.map(model::LogIndex);
-        let done =
-            self.propose_one(&request, Command::Deploy { stack, services: declared, expected }).await?;
-        Ok(Response::new(change(&done, generation, removed)))
+        commands.push(Command::Deploy { stack, services: services.collect(), expected });
+        // The names and what is made from them, or neither: one entry of the log, and one answer.
+        let outcome = self.propose(&request, commands).await?.pop();
+        let done = outcome.ok_or_else(|| Status::internal("a command without an outcome"))?;
+        let done = done.map_err(|rejected| refused(&rejected))?;
+        Ok(Response::new(ChangeReply { warnings, ..change(&done, generation, removed) }))
     }
 
     async fn remove_stack(
@@ -302,8 +343,7 @@ impl Cluster for Api {
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
         let RemoveImageRequest { request, name } = request.into_inner();
-        let name: Result<model::ImageName, model::InvalidImageName> = name.parse();
-        let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let name = image_name(&name)?;
         let done = self.propose_one(&request, Command::RemoveImage { name }).await?;
         Ok(Response::new(change(&done, 0, Vec::new())))
     }
@@ -317,5 +357,69 @@ impl Cluster for Api {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         join::join(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<PullImageRequest>,
+    ) -> Result<Response<Self::PullImageStream>, Status> {
+        transfers::pull(self.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn push_image(
+        &self,
+        request: Request<PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        transfers::push(self.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn tag_image(&self, request: Request<TagImageRequest>) -> Result<Response<ChangeReply>, Status> {
+        images::tag(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn save_image(
+        &self,
+        request: Request<SaveImageRequest>,
+    ) -> Result<Response<Self::SaveImageStream>, Status> {
+        transfers::save(self.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn inspect_image(
+        &self,
+        request: Request<InspectRequest>,
+    ) -> Result<Response<InspectReply>, Status> {
+        transfers::inspect(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn login_registry(
+        &self,
+        request: Request<LoginRegistryRequest>,
+    ) -> Result<Response<LoginRegistryReply>, Status> {
+        registries::login(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn logout_registry(
+        &self,
+        request: Request<RegistryRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        registries::logout(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_registry(
+        &self,
+        request: Request<SetRegistryRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        registries::set(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_registry(
+        &self,
+        request: Request<RegistryRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        registries::remove(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_registries(&self, _: Request<ListRequest>) -> Result<Response<RegistryList>, Status> {
+        Ok(Response::new(views::registries(&self.state().await?)))
     }
 }

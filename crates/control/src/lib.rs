@@ -2,7 +2,7 @@
 //!
 //! Enter at [`Control`]. Its parts in reading order: `reconcile` (the only loop that runs planners), [`dispatch`]
 //! (assignments out, reports in, who is alive), [`api`] (what users ask), [`forward`] (calls that reach a manager which does
-//! not lead), [`peers`] (Raft between managers), `voters` (which of them vote).
+//! not lead), `registries` (who asks them), [`peers`] (Raft between managers), `voters` (which of them vote).
 //!
 //! **Invariant:** nothing that matters lives only here. A new leader comes to the same decisions from `State` alone;
 //! liveness deadlines are the one exception, and it starts those afresh.
@@ -17,6 +17,7 @@ mod leader;
 mod members;
 pub mod peers;
 mod reconcile;
+mod registries;
 mod streams;
 mod voters;
 

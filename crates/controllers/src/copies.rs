@@ -1,14 +1,18 @@
-//! Every image that is wanted is held by two nodes that are up, so that losing one loses no image.
+//! Every image that is wanted is held by two nodes that are up, so that losing one loses no image. One that a registry has
+//! is lost with no node; it is forgotten once nothing has been made from it for a week.
 
-use model::{Digest, Liveness, NodeId};
-use state::{Command, State};
+use std::time::Duration;
+
+use model::{Digest, Image, ImageName, Liveness, NodeId, Timestamp};
+use state::{COPIES, Command, State};
 
 use crate::Plan;
 
-/// How many nodes hold each image, where there are that many.
-const COPIES: usize = 2;
+/// How long a name outlives its use that nobody asked for but a deploy. Whoever goes back to last week's version finds it,
+/// also when its registry is down.
+const OUTLIVES: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-pub(crate) fn plan(state: &State, digest: Digest) -> Plan {
+pub(crate) fn plan(state: &State, digest: Digest, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(image) = state.image(digest) else { return plan };
     if !state.image_is_wanted(digest) {
@@ -17,6 +21,9 @@ pub(crate) fn plan(state: &State, digest: Digest) -> Plan {
             plan.commands.push(Command::DropImage { image: digest });
         }
         return plan;
+    }
+    if image.origin.is_some() {
+        return forget(state, digest, image, now);
     }
     let is_up = |id: &NodeId| state.node(*id).is_some_and(|node| node.liveness == Liveness::Ready);
     let held = image.copies.keys().filter(|id| is_up(id)).count();
@@ -34,6 +41,22 @@ pub(crate) fn plan(state: &State, digest: Digest) -> Plan {
     candidates.sort_unstable();
     let chosen = candidates.into_iter().take(COPIES - held);
     plan.commands.extend(chosen.map(|(_, node)| Command::KeepCopy { image: digest, node }));
+    plan
+}
+
+/// Takes the names of an image away that only deploys gave it, when nothing has been made from it for long enough.
+fn forget(state: &State, digest: Digest, image: &Image, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let Some(idle) = image.idle else { return plan };
+    let is_over = |(name, is_automatic): &(&ImageName, bool)| *is_automatic && state.user_of(name).is_none();
+    let names = state.names_of(digest).map(|(name, tag)| (name, tag.automatic));
+    let over: Vec<ImageName> = names.filter(is_over).map(|(name, _)| name.clone()).collect();
+    let due = idle.plus(OUTLIVES);
+    if now < due && !over.is_empty() {
+        plan.wake(due);
+    } else {
+        plan.commands.extend(over.into_iter().map(|name| Command::RemoveImage { name }));
+    }
     plan
 }
 

@@ -58,7 +58,7 @@ pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
                 plan
             }
         },
-        Object::Image(digest) => copies::plan(state, digest),
+        Object::Image(digest) => copies::plan(state, digest, now),
     }
 }
 
@@ -80,7 +80,7 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
             let images = state.images().map(|(digest, _)| Object::Image(digest));
             services.into_iter().map(Object::Service).chain(images).collect()
         }
-        Change::Cluster | Change::Stack(_) => Vec::new(),
+        Change::Cluster | Change::Stack(_) | Change::Registry(_) => Vec::new(),
     }
 }
 

@@ -41,6 +41,10 @@ enum Step {
     Import {
         holder: Index,
     },
+    /// The same from a registry, for a deploy alone or because somebody wants it.
+    Pull {
+        automatic: bool,
+    },
     Down(Index),
     Up(Index),
     Wait(u64),
@@ -80,6 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u32..=5).prop_map(|replicas| Step::Scale { replicas }),
         1 => Just(Step::Remove),
         1 => index().prop_map(|holder| Step::Import { holder }),
+        1 => any::<bool>().prop_map(|automatic| Step::Pull { automatic }),
         3 => index().prop_map(Step::Down),
         3 => index().prop_map(Step::Up),
         2 => (0u64..40).prop_map(Step::Wait),
@@ -202,6 +207,7 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
         Step::Remove if is_deployed => world.run("rm hello"),
         Step::Scale { .. } | Step::Remove => {}
         Step::Import { holder } => world.run(&format!("image app on {}", name(holder))),
+        Step::Pull { automatic } => world.run(if *automatic { "pinned app" } else { "pull app" }),
         Step::Down(node) => world.run(&format!("down {}", name(node))),
         Step::Up(node) => world.run(&format!("up {}", name(node))),
         Step::Wait(seconds) => world.now = world.now.plus(Duration::from_secs(*seconds)),
@@ -294,7 +300,8 @@ fn last_word<'a>(service: &Service, tasks: impl Iterator<Item = (TaskId, &'a Tas
     }
 }
 
-/// A wanted image that some node can give is on two nodes that are up, where there are two; no other is kept.
+/// A wanted image that some node can give and no registry is on two nodes that are up, where there are two; what nothing wants
+/// is not kept.
 fn images_are_kept(world: &World) {
     let up = world.state.nodes().filter(|(id, _)| is_up(&world.state, *id)).count();
     for (digest, image) in world.state.images() {
@@ -302,7 +309,10 @@ fn images_are_kept(world: &World) {
             image.copies.iter().filter(|(_, since)| since.is_some()).map(|(id, _)| *id).collect();
         let held = holders.iter().filter(|id| is_up(&world.state, **id)).count();
         if world.state.image_is_wanted(digest) {
-            assert!(held == 0 || held >= up.min(2), "{digest:?} is on {held} of {up} nodes that are up");
+            assert!(
+                image.origin.is_some() || held == 0 || held >= up.min(2),
+                "{digest:?} is on {held} of {up} nodes that are up"
+            );
         } else {
             assert!(
                 held == 0 && !holders.is_empty(),

@@ -87,12 +87,21 @@ const FILES: &[(&str, i32, &[&str])] = &[
     ),
     ("services: {}\n", 1, &["error: there are no services here", "--> <stdin>:1:11", "write `services:`"]),
     (
-        "services:\n  web:\n    image: absent:1\n",
+        "services:\n  web:\n    image: absent:1\n    pull_policy: never\n",
         4,
         &[
-            "error: bad: service `web`: the cluster has no image `absent:1`; bring it in with `gantry image import FILE \
-             absent:1`",
+            "error: bad: service `web`: the cluster has no image `absent:1`, and by its pull policy no registry is asked for \
+             it; bring it in with `gantry image import FILE absent:1`",
             "hint: `gantry image ls` lists what there is",
+        ],
+    ),
+    (
+        // Nobody listens there, wherever the manager is.
+        "services:\n  web:\n    image: 127.0.0.1:1/absent:1\n",
+        1,
+        &[
+            "error: bad: service `web`: image `127.0.0.1:1/absent:1`: cannot look up 127.0.0.1:1/absent:1: cannot reach ",
+            "bring it in with `gantry image import FILE 127.0.0.1:1/absent:1`",
         ],
     ),
 ];

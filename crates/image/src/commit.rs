@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::blob::{DiskError, Sealed, Staged, digest_of};
 use crate::config::{ImageConfig, InvalidConfig};
 use crate::decompress::Codec;
-use crate::document::{Descriptor, InvalidDocument, Manifest};
+use crate::document::{Descriptor, InvalidDocument, Manifest, read_json};
 use crate::limits;
 use crate::record::Record;
 use crate::store::{ReadError, Store, record_of};
@@ -97,7 +97,7 @@ pub(crate) fn draft(
     }
     let text = store.document(&base.config.digest)?;
     let mut config: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|source| CommitError::Json { image, source })?;
+        read_json(&text).map_err(|source| CommitError::Json { image, source })?;
     let Packed { sealed, diff_id } = pack(store.paths(), layer)?;
     edit::edit(&mut config, diff_id, below.layers.len(), edits)?;
     let text = serde_json::to_vec(&config).expect("what was read as JSON can be written as JSON");

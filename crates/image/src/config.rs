@@ -8,7 +8,7 @@ use model::{Digest, HealthCheck, Probe, Protocol, Signal};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::document::Platform;
+use crate::document::{Platform, read_json};
 
 /// How an image wants to be run, where the task does not say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,8 +108,7 @@ const ARGUMENTS: usize = 4096;
 impl ImageConfig {
     /// Reads a configuration for this machine. `layers` is how many the manifest has.
     pub(crate) fn parse(text: &[u8], layers: usize) -> Result<Self, InvalidConfig> {
-        let Read { architecture, os, config, rootfs } =
-            serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
+        let Read { architecture, os, config, rootfs } = read_json(text).map_err(InvalidConfig::Json)?;
         let (found, wanted) = (Platform { os, architecture, variant: None }, Platform::here());
         // Variants are the index's business: an image that was named by its own digest is meant.
         if !found.is_kin(&wanted) {
@@ -137,7 +136,7 @@ impl ImageConfig {
             architecture: String,
             os: String,
         }
-        let Head { architecture, os } = serde_json::from_slice(text).map_err(InvalidConfig::Json)?;
+        let Head { architecture, os } = read_json(text).map_err(InvalidConfig::Json)?;
         Ok(Platform { os, architecture, variant: None })
     }
 

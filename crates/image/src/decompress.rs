@@ -49,7 +49,8 @@ impl<'a> Decompressed<'a> {
         input.by_ref().take(4).read_to_end(&mut start)?;
         let codec = match start.as_slice() {
             [0x1f, 0x8b, ..] => Codec::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd] => Codec::Zstd,
+            // A frame, or one to be skipped in front of it, as pzstd writes it.
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Codec::Zstd,
             _ => Codec::Plain,
         };
         let taken = Rc::new(Cell::new(0));
@@ -123,6 +124,15 @@ mod tests {
         }
         assert_eq!(read(b"", 100).unwrap(), b"");
         assert_eq!(read(b"abc", 100).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn frames_that_are_to_be_skipped_are_skipped_wherever_they_are() {
+        let frame = zstd::stream::encode_all(&b"content"[..], 1).unwrap();
+        let skipped = [0x53, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+        for packed in [[&skipped[..], &frame[..]].concat(), [&frame[..], &skipped[..]].concat()] {
+            assert_eq!(read(&packed, 100).unwrap(), b"content");
+        }
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! `oci-spec` has these types too, but keeps its maps in hash order, so that what it writes differs from one run to the
 //! next; here the same archive has to give the same digest. And it takes a document that is manifest and index at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Bytes, Digest};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::decompress::Codec;
@@ -14,7 +15,16 @@ use crate::limits;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// The last four are no images' own: registries once called everything so, and Docker pulls what they left behind. What is
+/// no configuration fails when it is read as one.
+const CONFIGS: [&str; 6] = [
+    CONFIG,
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+    "application/json",
+    "text/html",
+    "",
+];
 const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
 const MANIFESTS: [&str; 2] = [MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"];
@@ -175,7 +185,7 @@ impl Document {
 
     /// The document, and what it calls itself.
     fn read(text: &[u8]) -> Result<(Self, Option<String>), InvalidDocument> {
-        let read: Read = serde_json::from_slice(text).map_err(InvalidDocument::Json)?;
+        let read: Read = read_json(text).map_err(InvalidDocument::Json)?;
         let Read { schema_version, media_type, config, layers, manifests } = read;
         match schema_version {
             2 => {}
@@ -214,8 +224,8 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), InvalidDocument> {
-        if ![CONFIG, DOCKER_CONFIG].contains(&self.config.media_type.as_str()) {
-            return Err(InvalidDocument::Artifact(self.config.media_type.clone()));
+        if !CONFIGS.contains(&self.config.media_type.as_str()) {
+            return Err(InvalidDocument::Artifact(shown(&self.config.media_type)));
         }
         if self.layers.is_empty() || self.layers.len() > limits::LAYERS {
             return Err(InvalidDocument::Layers(self.layers.len()));
@@ -283,7 +293,7 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    fn within(&self, limit: Bytes) -> Result<(), InvalidDocument> {
+    pub(crate) fn within(&self, limit: Bytes) -> Result<(), InvalidDocument> {
         let size = Bytes(self.size);
         if size > limit {
             Err(InvalidDocument::TooLarge { digest: self.digest, size, limit })
@@ -301,6 +311,7 @@ impl Platform {
             "aarch64" => "arm64",
             "x86" => "386",
             "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
             other => other,
         };
         // Every later board has v7, also under a 64-bit kernel, which says `aarch64`.
@@ -315,6 +326,11 @@ impl Platform {
             architecture: architecture.to_owned(),
             variant: variant.map(str::to_owned),
         }
+    }
+
+    /// What buildkit says of what is no image, whoever may have lost its other marks on the way.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.os == "unknown"
     }
 
     /// The same system and processor, whatever the variant.
@@ -366,12 +382,37 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
+/// A sentence with what somebody else wrote in it, on one line and no longer than so many characters. Quotes may stay; what
+/// cannot be printed is a blank.
+pub(crate) fn printable(text: &str, most: usize) -> String {
+    let is_plain = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().count() == 1;
+    text.trim().chars().take(most).map(|c| if is_plain(c) { c } else { ' ' }).collect()
+}
+
+/// Which platforms there are, for people: an index has room for some ten thousand.
+pub(crate) fn listed(platforms: &BTreeSet<String>) -> String {
+    const MOST: usize = 16;
+    let mut listed = platforms.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if platforms.len() > MOST {
+        listed.push_str(&format!(" and {} more", platforms.len() - MOST));
+    }
+    listed
+}
+
+/// Reads JSON that somebody else wrote. What the parser complains of it quotes, all of it: in place of a number it may find
+/// four megabytes of text.
+pub(crate) fn read_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, serde_json::Error> {
+    const COMPLAINT: usize = 300;
+    serde_json::from_slice(text)
+        .map_err(|error| serde_json::Error::custom(printable(&error.to_string(), COMPLAINT)))
+}
+
 pub(crate) fn write_digest<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(digest)
 }
 
 pub(crate) fn read_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -481,8 +522,30 @@ mod tests {
 
     #[test]
     fn an_artifact_is_no_image() {
+        let mut old = manifest(1);
+        "application/octet-stream".clone_into(&mut old.config.media_type);
+        assert!(Document::parse(&old.write()).is_ok());
         let mut chart = manifest(1);
         "application/vnd.cncf.helm.config.v1+json".clone_into(&mut chart.config.media_type);
         assert!(matches!(Document::parse(&chart.write()), Err(InvalidDocument::Artifact(_))));
+    }
+
+    #[test]
+    fn what_a_document_says_is_neither_obeyed_nor_repeated_at_length() {
+        let long = "\u{1b}[2J\u{202e}".repeat(100_000);
+        let mut artifact = manifest(1);
+        artifact.config.media_type.clone_from(&long);
+        let text = String::from_utf8(manifest(1).write()).unwrap();
+        let quoted = serde_json::to_string(&long).unwrap();
+        let not_a_number = text.replacen("\"size\":10", &format!("\"size\":{quoted}"), 1);
+        assert_ne!(text, not_a_number);
+        for document in [artifact.write(), not_a_number.into_bytes()] {
+            let error = Document::parse(&document).unwrap_err();
+            let text = format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+            assert!(text.chars().count() < 2000 && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        }
+        let platforms = (0..10_000).map(|number| format!("linux/{number:05}")).collect();
+        assert!(listed(&platforms).ends_with("linux/00015 and 9984 more"), "{}", listed(&platforms));
+        assert_eq!(printable(" it's \"a\\b\"\n\u{2028}\u{7f}ö ", 100), "it's \"a\\b\"   ö");
     }
 }

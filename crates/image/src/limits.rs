@@ -11,8 +11,9 @@ pub(crate) const ARCHIVE: Bytes = Bytes(64 << 30);
 /// Manifests and configurations are read into memory; 4 MiB is what registries and containerd accept of them.
 pub(crate) const DOCUMENT: Bytes = Bytes(4 << 20);
 
-/// Entries in one layer. The largest layers that people build (node_modules, texlive) have some 300,000.
-const ENTRIES: u64 = 1_000_000;
+/// Entries in one layer, and besides them directories that it leaves out. The largest layers that people build
+/// (node_modules, texlive) have some 300,000.
+pub(crate) const ENTRIES: u64 = 1_000_000;
 
 /// Layers of one image: Docker's own maximum.
 pub(crate) const LAYERS: usize = 127;
@@ -28,6 +29,8 @@ pub(crate) const OPAQUE_NAMES: usize = 4 << 20;
 pub enum OverLimit {
     #[error("it has more than {0} entries")]
     Entries(u64),
+    #[error("it leaves out more than {0} directories that its entries are in")]
+    Implied(u64),
     #[error("its files have more than {0} together")]
     Size(Bytes),
     #[error("the names of its directories take more than {most}", most = Bytes(DIRECTORY_NAMES as u64))]

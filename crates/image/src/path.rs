@@ -3,7 +3,7 @@
 /// Linux's `PATH_MAX`; what is longer could not be named by the container either.
 pub(crate) const LENGTH: usize = 4096;
 
-/// Deeper trees cost a file descriptor a level to remove; the deepest real ones (nested node_modules) have some 60.
+/// Deeper trees cost whoever walks them a file descriptor a level; the deepest real ones (nested node_modules) have some 60.
 pub(crate) const DEPTH: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

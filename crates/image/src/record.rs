@@ -29,8 +29,9 @@ pub(crate) struct Blob {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Layer {
+    /// Its digest is what the unpacked layer is named by, too.
     pub(crate) blob: Blob,
-    /// Of the uncompressed content: what the unpacked layer is named by.
+    /// Of the uncompressed content, as the configuration has it: what the blob is held against when it is unpacked.
     #[serde(serialize_with = "write_digest", deserialize_with = "read_digest")]
     pub(crate) diff_id: Digest,
 }
@@ -53,20 +54,20 @@ impl Record {
     pub(crate) fn mounted(&self) -> Vec<Layer> {
         let mut seen = BTreeSet::new();
         let mut layers: Vec<Layer> =
-            self.layers.iter().rev().filter(|layer| seen.insert(layer.diff_id)).copied().collect();
+            self.layers.iter().rev().filter(|layer| seen.insert(layer.blob.digest)).copied().collect();
         layers.reverse();
         layers
     }
 }
 
-/// What all these images need: blobs, and unpacked layers.
+/// What all these images need: blobs, and those of them that are layers.
 pub(crate) fn used<'a>(
     records: impl IntoIterator<Item = &'a Record>,
 ) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
     let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
         blobs.extend(record.blobs().map(|blob| blob.digest));
-        layers.extend(record.layers.iter().map(|layer| layer.diff_id));
+        layers.extend(record.layers.iter().map(|layer| layer.blob.digest));
     }
     (blobs, layers)
 }

@@ -7,9 +7,9 @@
 //!
 //! It does not know where credentials and settings are kept, nor who may use them: both are its caller's.
 //!
-//! In reading order: `reference` (what is where), `settings`, `address` (where a registry may send us), `challenge` and
-//! `token` (what it is shown), `tls`, `transport` (one exchange), `session` (one repository), `failure` (why not), and on
-//! top `resolve`, `blob`, `pull`, `push`, `login`, `progress`.
+//! In reading order: `reference` (what is where), `settings`, `known` (those of a cluster), `address` (where a registry may
+//! send us), `challenge` and `token` (what it is shown), `tls`, `transport` (one exchange), `session` (one repository),
+//! `failure` (why not), and on top `resolve`, `blob`, `pull`, `push`, `login`, `progress`.
 //!
 //! `oci-client` is not used: it reads manifests and tokens of any length into memory, and sends credentials to whatever
 //! token service a registry names.
@@ -18,6 +18,7 @@ mod address;
 mod blob;
 mod challenge;
 mod failure;
+mod known;
 mod login;
 mod progress;
 mod pull;
@@ -41,6 +42,7 @@ use tokio::time::Instant;
 pub use address::RefusedAddress;
 pub use blob::BlobError;
 pub use failure::{Cause, RequestError, Said};
+pub use known::known;
 pub use login::{CheckError, Checked};
 pub use progress::{LayerProgress, LayerState, Progress};
 pub use pull::{PullError, Pulled};
@@ -128,20 +130,22 @@ fn speaks(error: &RequestError) -> bool {
     matches!(error, RequestError::Redirect { .. } | RequestError::Redirects { .. })
 }
 
-/// The right to download a blob: images share layers, and two pulls at once need not bring one twice.
+/// The right to download a blob for images of one registry: they share layers, and two pulls at once need not bring one twice.
+/// Not across registries: one that gives a byte a minute could name anybody's layers, and nobody else would get them.
 // A std mutex around the map: it is held for one map operation and never across an await.
 #[derive(Debug, Default)]
-struct Turns(Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+struct Turns(Mutex<BTreeMap<(RegistryHost, Digest), Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    fn of(&self, blob: Digest) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, registry: &RegistryHost, blob: Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = turns.get(&blob).and_then(Weak::upgrade) {
+        let key = (registry.clone(), blob);
+        if let Some(turn) = turns.get(&key).and_then(Weak::upgrade) {
             return turn;
         }
         let turn = Arc::new(tokio::sync::Mutex::new(()));
-        turns.insert(blob, Arc::downgrade(&turn));
+        turns.insert(key, Arc::downgrade(&turn));
         turn
     }
 }

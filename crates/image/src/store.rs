@@ -1,14 +1,18 @@
 //! The content store: blobs by digest, records of complete images, unpacked layers.
 
+mod arrival;
 mod ingest;
 mod open;
+mod parts;
 mod paths;
+mod removal;
 mod unpack;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use model::{Bytes, Digest};
@@ -22,10 +26,13 @@ use crate::limits;
 use crate::record::{Blob, Layer, Record, used};
 use crate::unpacker::Unpacker;
 
+pub use arrival::Arrival;
 pub use ingest::{IngestLayer, IngestLayerError};
 pub use open::OpenError;
+pub use parts::{LayerRef, Parts};
 pub(crate) use paths::Paths;
 pub use unpack::{UnpackError, Unpacked};
+pub use upkeep::Space;
 
 /// This node's images. Cheap to clone; every method may be called from several threads at once.
 #[derive(Clone, Debug)]
@@ -40,7 +47,8 @@ struct Shared {
     /// Locked as long as it is open, so that no second process removes what this one is writing.
     _lock: File,
     records: Mutex<BTreeMap<Digest, Record>>,
-    /// Held for writing while something is removed, and for reading by whoever needs what is there to stay.
+    /// Held for writing while something is taken away, and for reading by whoever needs what is there to stay. By nobody
+    /// for longer than it takes to give or take names.
     removal: RwLock<()>,
     /// The layers that are being unpacked.
     turns: Mutex<BTreeSet<Digest>>,
@@ -140,17 +148,20 @@ impl Store {
         import::import(self, &mut archive, progress)
     }
 
-    /// Makes an image over `base`, with one more layer: the tar archive that `layer` writes, of at most 10 GiB. Nothing of `base` is
-    /// removed meanwhile. After an error the store is as it was.
+    /// Makes an image over `base`, with one more layer: the tar archive that `layer` writes, of at most 10 GiB. After an error
+    /// the store is as it was.
     pub fn commit(
         &self,
         base: &Digest,
         layer: impl FnOnce(&mut dyn Write) -> Result<(), LayerFailure>,
         edits: &Edits,
     ) -> Result<Committed, CommitError> {
-        let _present = self.shared.using();
         let draft = commit::draft(self, &self.record(base)?, layer, edits)?;
         let committed = Committed { digest: draft.record.manifest.digest, size: draft.record.size() };
+        // Only now, since whoever waits to remove an image keeps others from bringing some in.
+        let _present = self.shared.using();
+        // Its blobs are the new one's too.
+        self.record(base)?;
         self.put(&draft.blobs, draft.record)?;
         Ok(committed)
     }
@@ -221,34 +232,64 @@ impl Store {
         Ok(missing.into_iter().collect())
     }
 
-    /// Forgets an image, and removes the blobs and unpacked layers that no other image uses. The caller sees to it that
-    /// no container has them mounted. Returns whether the image was here.
+    /// Forgets an image, and removes the blobs and unpacked layers that no other image uses; also what has come of one that
+    /// is not complete. The caller sees to it that no container has them mounted. Returns whether the image was here.
     pub fn remove(&self, manifest: &Digest) -> Result<bool, RemoveError> {
-        let _alone = self.shared.removal.write().unwrap_or_else(PoisonError::into_inner);
-        let mut records = self.shared.records();
-        let Some(record) = records.get(manifest).cloned() else { return Ok(false) };
         let failed = |source| RemoveError::Disk { image: *manifest, source };
-        // First the record: after a crash, the rest is what no record vouches for.
-        open::remove(&self.shared.paths.record(manifest)).map_err(failed)?;
-        records.remove(manifest);
-        let (blobs, layers) = used(records.values());
-        drop(records);
-        sync_directory(&self.shared.paths.images()).map_err(failed)?;
-        for blob in record.blobs().filter(|blob| !blobs.contains(&blob.digest)) {
-            open::remove(&self.shared.paths.blob(&blob.digest)).map_err(failed)?;
+        let (was_here, doomed) = self.strike(manifest).map_err(failed)?;
+        // Nobody finds them any more, and nobody is kept waiting.
+        for tree in doomed {
+            removal::remove(&tree).map_err(failed)?;
         }
-        for layer in record.layers.iter().filter(|layer| !layers.contains(&layer.diff_id)) {
-            self.remove_layer(&layer.diff_id).map_err(failed)?;
-        }
-        Ok(true)
+        Ok(was_here)
     }
 
-    /// A layer loses its name before its content, so that half of one is never taken for whole.
-    fn remove_layer(&self, diff_id: &Digest) -> Result<(), DiskError> {
-        let (layer, doomed) = (self.shared.paths.layer(diff_id), self.shared.paths.unfinished_layer());
+    /// Takes an image off the records, and away what no other one uses. Returns whether it was complete, and the trees of
+    /// its layers, which are nameless and still to be removed.
+    fn strike(&self, manifest: &Digest) -> Result<(bool, Vec<PathBuf>), DiskError> {
+        let _alone = self.shared.removal.write().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.shared.records();
+        let record = records.get(manifest).cloned();
+        if record.is_some() {
+            // First the record: after a crash, the rest is what no record vouches for.
+            removal::remove(&self.shared.paths.record(manifest))?;
+            records.remove(manifest);
+        }
+        let (blobs, layers) = used(records.values());
+        drop(records);
+        let (all, trees) = match &record {
+            Some(record) => {
+                sync_directory(&self.shared.paths.images())?;
+                used([record])
+            }
+            None => self.half(manifest),
+        };
+        for blob in all.difference(&blobs) {
+            removal::remove(&self.shared.paths.blob(blob))?;
+        }
+        let doomed = trees.difference(&layers).map(|layer| self.unname(layer));
+        let doomed = doomed.collect::<Result<Vec<_>, _>>()?;
+        Ok((record.is_some(), doomed.into_iter().flatten().collect()))
+    }
+
+    /// The blobs of an image that is not complete, and those of them that are layers. None as long as its manifest has not
+    /// come: it comes first.
+    fn half(&self, manifest: &Digest) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
+        let text = self.document(manifest).ok();
+        let Some(parsed) = text.and_then(|text| Manifest::parse(&text).ok()) else {
+            return Default::default();
+        };
+        let layers = parsed.layers.iter().map(|layer| layer.digest).collect();
+        let blobs = parsed.descriptors().map(|blob| blob.digest).chain([*manifest]).collect();
+        (blobs, layers)
+    }
+
+    /// A layer loses its name before its content, so that half of one is never taken for whole. Where it is now.
+    fn unname(&self, blob: &Digest) -> Result<Option<PathBuf>, DiskError> {
+        let (layer, doomed) = (self.shared.paths.layer(blob), self.shared.paths.unfinished_layer());
         match fs::rename(&layer, &doomed) {
-            Ok(()) => open::remove(&doomed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => Ok(Some(doomed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DiskError::new("rename", &layer, error)),
         }
     }

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -34,6 +34,10 @@ pub const UNPACK_ARGUMENT: &str = "unpack";
 /// A process that took no byte for so long is stuck: between two of them it decompresses and writes some tens of
 /// megabytes at most.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As many times its patience is a process waited for in all: two hours. It has an hour of processor time, and a slow disk
+/// takes as long again for the largest layer; but one that took a byte a minute would never be stuck.
+const WAITS: u32 = 120;
 
 /// How much is read of what a process says on stderr: a panic's message and place.
 const WORDS: u64 = 4 << 10;
@@ -58,6 +62,8 @@ pub enum UnpackerError {
     Told { fault: Fault, text: String },
     #[error("the process that unpacks it did nothing for {patience:?} and was killed{}", quoted(.words))]
     Stuck { patience: Duration, words: String },
+    #[error("the process that unpacks it was waited for for {most:?} in all and was killed{}", quoted(.words))]
+    Slow { most: Duration, words: String },
     #[error("the process that unpacks it ended without a result, with {status}{}", quoted(.words))]
     Died { status: ExitStatus, words: String },
     #[error("the process that unpacks it gave a result that is none{}", quoted(.words))]
@@ -71,6 +77,7 @@ impl UnpackerError {
             Self::Start(_)
             | Self::Wait(_)
             | Self::Stuck { .. }
+            | Self::Slow { .. }
             | Self::Died { .. }
             | Self::Garbled { .. } => Fault::Machine,
         }
@@ -101,8 +108,15 @@ impl Unpacker {
         let mut child = self.starter.start(command).map_err(UnpackerError::Start)?;
         let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
         let ((input, report), words) = pipes.expect("all three are piped");
-        let running =
-            Running { child, input: Some(input), report, words, is_stuck: false, unpacker: Arc::clone(self) };
+        let running = Running {
+            child,
+            input: Some(input),
+            report,
+            words,
+            waits: Waits::new(self.patience),
+            is_stuck: false,
+            _unpacker: Arc::clone(self),
+        };
         running.never_block().map_err(UnpackerError::Start)?;
         Ok(running)
     }
@@ -137,9 +151,10 @@ pub(crate) struct Running {
     input: Option<ChildStdin>,
     report: ChildStdout,
     words: ChildStderr,
+    waits: Waits,
     is_stuck: bool,
     /// Its thread is the process's parent.
-    unpacker: Arc<Unpacker>,
+    _unpacker: Arc<Unpacker>,
 }
 
 impl Running {
@@ -167,7 +182,7 @@ impl Running {
                 Ok(count) => piece = &piece[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !is_ready(input.as_fd(), PollFlags::POLLOUT, self.unpacker.patience) {
+                    if !self.waits.until(input.as_fd(), PollFlags::POLLOUT) {
                         self.give_up();
                     }
                 }
@@ -190,7 +205,7 @@ impl Running {
         let status = self.kill().map_err(UnpackerError::Wait)?;
         let words = self.words();
         if self.is_stuck {
-            return Err(UnpackerError::Stuck { patience: self.unpacker.patience, words });
+            return Err(self.waits.over(words));
         }
         match line.strip_suffix(b"\n") {
             Some(line) => report::read(line).unwrap_or(Err(UnpackerError::Garbled { words })),
@@ -208,7 +223,7 @@ impl Running {
             let read = (&mut self.report).take(most).read_to_end(&mut line);
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !is_ready(self.report.as_fd(), PollFlags::POLLIN, self.unpacker.patience) {
+                    if !self.waits.until(self.report.as_fd(), PollFlags::POLLIN) {
                         self.give_up();
                     }
                 }
@@ -242,6 +257,40 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
             tracing::warn!(%error, "a process that unpacks a layer was not waited for");
+        }
+    }
+}
+
+/// How long a process may let whoever feeds it wait.
+#[derive(Debug)]
+struct Waits {
+    /// At a time.
+    patience: Duration,
+    most: Duration,
+    /// Of `most`.
+    left: Duration,
+}
+
+impl Waits {
+    fn new(patience: Duration) -> Self {
+        let most = patience.saturating_mul(WAITS);
+        Self { patience, most, left: most }
+    }
+
+    /// Waits until the pipe can be used. False when it took too long, or all of it together did.
+    fn until(&mut self, pipe: BorrowedFd<'_>, how: PollFlags) -> bool {
+        let began = Instant::now();
+        let ready = is_ready(pipe, how, self.patience.min(self.left));
+        self.left = self.left.saturating_sub(began.elapsed());
+        ready && !self.left.is_zero()
+    }
+
+    /// Why it is not waited for any more.
+    fn over(&self, words: String) -> UnpackerError {
+        if self.left.is_zero() {
+            UnpackerError::Slow { most: self.most, words }
+        } else {
+            UnpackerError::Stuck { patience: self.patience, words }
         }
     }
 }

@@ -10,6 +10,8 @@ mod arrival;
 mod commit;
 #[path = "host/hostile.rs"]
 mod hostile;
+#[path = "host/removal.rs"]
+mod removal;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -66,7 +68,7 @@ impl Host {
             ingest.write(piece)?;
         }
         assert_eq!(ingest.finish()?, Bytes(blob.len() as u64));
-        Ok(self.root.path().join(format!("layers/{}/fs", diff_id.hex())))
+        Ok(self.root.path().join(format!("layers/{}/fs", name.hex())))
     }
 
     /// What there is of layers, finished or not.

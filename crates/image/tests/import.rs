@@ -14,7 +14,7 @@ use archive::{
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use image::{ArchiveKind, ImportError, Imported, OpenError, Progress, Store};
-use model::{Bytes, Digest};
+use model::{Bytes, Digest, ImageName};
 use tar::EntryType;
 use tempfile::TempDir;
 
@@ -345,6 +345,39 @@ fn a_peer_copies_an_image_blob_by_blob() {
 }
 
 #[test]
+fn an_image_that_came_by_half_is_removed_but_for_what_others_use() {
+    let (_here, source) = fresh();
+    let (there, copy) = fresh();
+    let shared = layer("base", "base");
+    import(&copy, &docker_save(std::slice::from_ref(&shared), &["other"])).unwrap();
+    let before = content_of(there.path());
+    let image = import(&source, &docker_save(&[shared, layer("a", "one")], &["web"])).unwrap().digest;
+    let content = |blob: &Digest| {
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut source.open_blob(blob).unwrap(), &mut content).unwrap();
+        content
+    };
+    let take = |blob: &Digest| {
+        let content = content(blob);
+        let mut ingest = copy.ingest(blob, Bytes(content.len() as u64)).unwrap();
+        ingest.write(&content).unwrap();
+        ingest.finish().unwrap();
+    };
+    take(&image);
+    // Configuration and layer are wanted; one of them comes, and then nobody wants the image any more.
+    let missing = copy.complete(&image).unwrap();
+    assert_eq!(missing.len(), 2);
+    take(&missing[0]);
+    assert!(!copy.remove(&image).unwrap(), "it was never here");
+    assert_eq!(content_of(there.path()), before);
+    // It can come all the same.
+    take(&image);
+    copy.complete(&image).unwrap().iter().for_each(take);
+    assert_eq!(copy.complete(&image).unwrap(), []);
+    assert!(copy.contains(&image));
+}
+
+#[test]
 fn a_blob_that_is_not_what_was_asked_for_leaves_nothing() {
     let (root, store) = fresh();
     let asked: Digest = digest(b"right").parse().unwrap();
@@ -409,4 +442,51 @@ fn removing_an_image_keeps_what_others_use() {
     assert!(!store.remove(&second).unwrap(), "it is gone already");
     assert!(store.remove(&first).unwrap());
     assert_eq!(content_of(root.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_saved_is_imported_as_the_same_image_under_the_same_names() {
+    let (_root, store) = fresh();
+    let imported = import(&store, &docker_save(&[layer("a", "one"), layer("b", "two")], &["app:1"])).unwrap();
+    let save = |names: &[&str]| {
+        let names: Vec<ImageName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        let mut archive = Vec::new();
+        store.save(&imported.digest, &names, &mut archive).unwrap();
+        archive
+    };
+    let called = ["app:1", "reg.lan:5000/app:2"];
+    let archive = save(&called);
+    assert!(archive == save(&called), "the same image is the same archive");
+    let (_other_root, other) = fresh();
+    let again = import(&other, &archive).unwrap();
+    assert_eq!(
+        (again.digest, again.size, again.kind),
+        (imported.digest, imported.size, ArchiveKind::OciLayout)
+    );
+    assert_eq!(names(&again), called);
+    assert!(names(&import(&other, &save(&[])).unwrap()).is_empty());
+    let absent = store.save(&Digest([9; 32]), &[], Vec::new()).unwrap_err();
+    assert!(chain(&absent).contains("is not on this node"), "{}", chain(&absent));
+}
+
+#[test]
+fn an_image_says_what_it_is_made_of() {
+    let (_root, store) = fresh();
+    let layers = [layer("a", "one"), layer("b", "two")];
+    let image = import(&store, &docker_save(&layers, &[])).unwrap().digest;
+    let parts = store.parts(&image).unwrap();
+    let diff_ids = parts.layers.unwrap().into_iter().map(|layer| layer.diff_id.to_string());
+    assert_eq!(diff_ids.collect::<Vec<_>>(), layers.each_ref().map(|layer| digest(layer)));
+    let details = store.details(&image).unwrap();
+    for part in
+        [format!(r#""platform":"linux/{ARCHITECTURE}""#), r#""Cmd":["/run"]"#.to_owned(), digest(&layers[1])]
+    {
+        assert!(details.contains(&part), "it does not say {part}: {details}");
+    }
+    let before = store.last_used(&image);
+    store.touch(&image).unwrap();
+    assert!(store.last_used(&image) >= before);
+    store.touch(&Digest([9; 32])).unwrap();
+    let space = store.space().unwrap();
+    assert!(space.free <= space.total && space.total > Bytes(0));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Bytes, NodeId, Timestamp};
+use crate::{Bytes, NodeId, Origin, Timestamp};
 
 /// The SHA-256 of some content. Written `sha256:<64 hex digits>`, the only algorithm that gantry stores by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +64,8 @@ impl FromStr for Digest {
     }
 }
 
-/// A normalised image name, `repository:tag`, by the grammar of Docker's reference package: `nginx` is `nginx:latest`.
+/// A normalised image name, `repository:tag`, by the grammar of Docker's reference package: `nginx` is `nginx:latest`. Or a
+/// name of content that never changes, `repository@sha256:…`, whose tag, if it has one, is only for its reader.
 ///
 /// Docker's implied `docker.io/library/` is not added: what is stored is what the user calls it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,13 +81,40 @@ pub enum InvalidImageName {
         "`{0}` is not an image name: it looks like nginx, nginx:1.22 or registry.example:5000/team/app:v1"
     )]
     Malformed(String),
-    #[error("`{0}` names an image by digest, which gantry does not do yet: use a tag")]
-    ByDigest(String),
+    #[error("`{0}` names no image by digest: it looks like nginx@sha256: and 64 hex digits in lower case")]
+    NotADigest(String),
 }
 
 impl ImageName {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The content that the name says it stands for, of a manifest or an index. A tag says nothing.
+    pub fn digest(&self) -> Option<Digest> {
+        let (_, digest) = self.0.split_once('@')?;
+        digest.parse().ok()
+    }
+
+    /// With its registry if it names one, without tag and digest.
+    pub fn repository(&self) -> &str {
+        let named = self.0.split_once('@').map_or(self.0.as_str(), |(named, _)| named);
+        split_tag(named).0
+    }
+
+    /// What a name without a digest always has.
+    pub fn tag(&self) -> Option<&str> {
+        let named = self.0.split_once('@').map_or(self.0.as_str(), |(named, _)| named);
+        split_tag(named).1
+    }
+}
+
+/// A registry's port is no tag.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    let last = text.rfind('/').map_or(0, |slash| slash + 1);
+    match text[last..].split_once(':') {
+        Some((name, tag)) => (&text[..last + name.len()], Some(tag)),
+        None => (text, None),
     }
 }
 
@@ -98,21 +126,20 @@ impl FromStr for ImageName {
         if text.is_empty() {
             return Err(InvalidImageName::Empty);
         }
-        if text.len() > 255 {
+        let (named, digest) =
+            text.split_once('@').map_or((text, None), |(named, digest)| (named, Some(digest)));
+        if named.len() > 255 {
             return Err(InvalidImageName::TooLong(shown()));
         }
-        if text.contains('@') {
-            return Err(InvalidImageName::ByDigest(shown()));
+        let (repository, tag) = split_tag(named);
+        if !is_repository(repository) || !tag.is_none_or(is_tag) {
+            return Err(InvalidImageName::Malformed(shown()));
         }
-        let last = text.rfind('/').map_or(0, |slash| slash + 1);
-        let (repository, tag) = match text[last..].split_once(':') {
-            Some((name, tag)) => (&text[..last + name.len()], tag),
-            None => (text, "latest"),
-        };
-        if is_repository(repository) && is_tag(tag) {
-            Ok(Self(format!("{repository}:{tag}")))
-        } else {
-            Err(InvalidImageName::Malformed(shown()))
+        match (digest, tag) {
+            (None, None) => Ok(Self(format!("{repository}:latest"))),
+            (None, Some(_)) => Ok(Self(named.to_owned())),
+            (Some(digest), _) if digest.parse::<Digest>().is_ok() => Ok(Self(text.to_owned())),
+            (Some(_), _) => Err(InvalidImageName::NotADigest(shown())),
         }
     }
 }
@@ -135,7 +162,7 @@ fn is_repository(repository: &str) -> bool {
     parts.all(is_path_component)
 }
 
-fn is_registry(host: &str) -> bool {
+pub(crate) fn is_registry(host: &str) -> bool {
     let (host, port) = host.split_once(':').unwrap_or((host, "443"));
     let label = |l: &str| {
         !l.is_empty()
@@ -146,7 +173,7 @@ fn is_registry(host: &str) -> bool {
     host.split('.').all(label) && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
-fn is_path_component(component: &str) -> bool {
+pub(crate) fn is_path_component(component: &str) -> bool {
     let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = component.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
@@ -170,11 +197,17 @@ impl fmt::Display for ImageName {
 pub struct Image {
     /// Of the manifest.
     pub digest: Digest,
-    /// The sum of its compressed or uncompressed layers, as the manifest has them, and its configuration.
+    /// The sum of its compressed or uncompressed layers, as the manifest has them, and its configuration. 0 as long as
+    /// nobody has looked: a registry that is asked what a name stands for does not say.
     pub size: Bytes,
+    /// When the cluster first heard of it.
     pub imported: Timestamp,
     /// Whom the controllers told to keep a copy, and since when each of them has said that it does.
     pub copies: BTreeMap<NodeId, Option<Timestamp>>,
+    /// Where it can be pulled from, if a registry has said that it has it.
+    pub origin: Option<Origin>,
+    /// Since when no service's template is made from it; `None` while one is.
+    pub idle: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -195,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_by_digest_is_kept_as_it_stands() {
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        for (named, repository, tag) in [
+            ("nginx", "nginx", None),
+            ("nginx:1.22", "nginx", Some("1.22")),
+            ("localhost:5000/a/b", "localhost:5000/a/b", None),
+        ] {
+            let name: ImageName = format!("{named}@{digest}").parse().unwrap();
+            assert_eq!(name.as_str(), format!("{named}@{digest}"));
+            assert_eq!(name.digest(), digest.parse().ok());
+            assert_eq!((name.repository(), name.tag()), (repository, tag));
+        }
+        let plain: ImageName = "localhost:5000/a/b".parse().unwrap();
+        assert_eq!(
+            (plain.digest(), plain.repository(), plain.tag()),
+            (None, "localhost:5000/a/b", Some("latest"))
+        );
+    }
+
+    #[test]
     fn a_malformed_image_name_is_refused() {
         for bad in [
             "",
@@ -211,6 +264,9 @@ mod tests {
             "a b",
             "-a",
             "a@sha256:00",
+            "a@",
+            "@sha256:00",
+            "a@b@c",
             "x:y:z",
         ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad:?} was accepted");

@@ -14,6 +14,7 @@ mod image;
 mod name;
 mod node;
 mod quantity;
+mod registry;
 mod service;
 mod signal;
 mod task;
@@ -33,6 +34,7 @@ pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
 pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
+pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Registry, RegistryName, Secret};
 pub use service::{
     Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources, RestartCondition,
     RestartPolicy, ServiceSpec, TaskSpec, Template,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::real::{Layout, RealHost, content, image_store, streams};
+use agent::real::{Fetcher, Layout, RealHost, content, image_store, streams};
 use agent::uplink::{self, Manager};
 use agent::{Agent, Clock};
 use control::forward::Forward;
@@ -139,10 +139,11 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     let connector = Connector::new(current.clone());
     let program = Arc::new(ShimBinary::seal()?);
     let images = image_store::Store::open(&data.join("images"))?.with_unpacker(unpacker(&program)?);
+    let fetcher = Arc::new(Fetcher::new(images.clone(), connector.clone()));
     let (opens, opened) = tokio::sync::mpsc::unbounded_channel();
     let (mut agent, heart) = Agent::new(
         agent_config(&config, node, &told),
-        Arc::new(RealHost::new(layout(data, &config), images.clone(), program, connector.clone())),
+        Arc::new(RealHost::new(layout(data, &config), images.clone(), program, fetcher.clone())),
         Arc::new(uplink::grpc::Grpc::new(connector.clone())),
         Clock::new(wall_clock),
         opens,
@@ -165,7 +166,7 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
     let doors =
         doors(&config, current, &connector, &members, control.as_ref().zip(manager.as_ref()), &images)
             .await?;
-    let streams = streams::Server::new(data.to_owned(), images, agent.details(), connector);
+    let streams = streams::Server::new(data.to_owned(), fetcher, agent.details(), connector);
     // Each ends with this function: what outlives the daemon are the containers, and those are not its children.
     let mut heartbeats = tokio::task::JoinSet::new();
     heartbeats.spawn_on(heart.run(), threads.heart.handle());

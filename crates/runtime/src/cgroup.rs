@@ -376,6 +376,10 @@ pub(crate) fn clear(hierarchies: &Hierarchies, launch: &Launch, within: Duration
     result.err().map(|error| chain(&error))
 }
 
+fn no_controller() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "this host has no such cgroup controller")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,12 +62,13 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// Compares the writable layer of `dir`'s container with its image, in the order of paths. The container may run. What
 /// gantry itself put there to mount something on is left out.
 pub fn changes(dir: &Path) -> Result<Vec<Change>, ChangesError> {
-    compare(Layers::of(dir)?)
+    compare(Layers::of(dir)?, MOST)
 }
 
-fn compare(layers: Layers) -> Result<Vec<Change>, ChangesError> {
+/// More than `most` are too many: of changes, or of names in one directory.
+fn compare(layers: Layers, most: usize) -> Result<Vec<Change>, ChangesError> {
     let mut ahead = vec![Pair { path: PathBuf::new(), layers: layers.all() }];
-    let mut comparison = Comparison { layers, found: BTreeMap::new(), hollow: BTreeSet::new() };
+    let mut comparison = Comparison { layers, most, found: BTreeMap::new(), hollow: BTreeSet::new() };
     while let Some(pair) = ahead.pop() {
         comparison.directory(&pair, &mut ahead)?;
     }
@@ -169,6 +170,7 @@ impl Layers {
 
 struct Comparison {
     layers: Layers,
+    most: usize,
     found: BTreeMap<PathBuf, ChangeKind>,
     /// Directories that were made for what is left out, and count only with something else in them.
     hollow: BTreeSet<PathBuf>,
@@ -182,7 +184,7 @@ impl Comparison {
             return Ok(());
         };
         let opaque = is_opaque(&directory);
-        let names = names(directory).map_err(failed)?;
+        let names = names(directory, self.most).map_err(failed)?.ok_or(ChangesError::TooMany)?;
         for name in &names {
             let path = pair.path.join(OsStr::from_bytes(name));
             if !self.layers.is_left_out(&path) {
@@ -192,7 +194,7 @@ impl Comparison {
         if opaque {
             self.hidden(pair, &names)?;
         }
-        if self.found.len() > MOST { Err(ChangesError::TooMany) } else { Ok(()) }
+        if self.found.len() > self.most { Err(ChangesError::TooMany) } else { Ok(()) }
     }
 
     fn entry(&mut self, path: PathBuf, pair: &Pair, ahead: &mut Vec<Pair>) -> Result<(), ChangesError> {
@@ -232,7 +234,8 @@ impl Comparison {
         for index in &pair.layers {
             let found = directory(&self.layers.below[*index], &pair.path).map_err(failed)?;
             if let Some(directory) = found {
-                hidden.extend(self::names(directory).map_err(failed)?);
+                let names = self::names(directory, self.most).map_err(failed)?;
+                hidden.extend(names.ok_or(ChangesError::TooMany)?);
             }
         }
         for name in hidden.difference(names) {
@@ -286,15 +289,19 @@ pub(crate) fn directory(root: &OwnedFd, path: &Path) -> io::Result<Option<OwnedF
     }
 }
 
-fn names(directory: OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
+/// What is in a directory; `None` if that is more than `most`, of which no more is kept.
+fn names(directory: OwnedFd, most: usize) -> io::Result<Option<BTreeSet<Vec<u8>>>> {
     let mut names = BTreeSet::new();
     for entry in Dir::new(directory)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.insert(name);
         }
+        if names.len() > most {
+            return Ok(None);
+        }
     }
-    Ok(names)
+    Ok(Some(names))
 }
 
 pub(crate) fn is_whiteout(found: &Metadata) -> bool {
@@ -373,7 +380,8 @@ mod tests {
         fn check(&self, left_out: &[&str], expected: Expect) {
             let left_out = left_out.iter().map(PathBuf::from).collect();
             let below = [self.at("low"), self.at("high")];
-            let found = compare(super::Layers::open(&self.at("upper"), &below, left_out).unwrap()).unwrap();
+            let layers = super::Layers::open(&self.at("upper"), &below, left_out).unwrap();
+            let found = compare(layers, MOST).unwrap();
             let line = |change: &Change| format!("{:?} {}\n", change.kind, change.path.display());
             expected.assert_eq(&found.iter().map(line).collect::<String>());
         }
@@ -453,6 +461,20 @@ mod tests {
                 Added /run/mine/pid
             "#]],
         );
+    }
+
+    #[test]
+    fn a_directory_of_too_many_files_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = || OwnedFd::from(File::open(dir.path()).unwrap());
+        for name in ["a", "b", "c"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(names(full(), 3).unwrap().map(|names| names.len()), Some(3));
+        assert_eq!(names(full(), 2).unwrap(), None);
+        let compared = |most| compare(dir.path(), &[], BTreeSet::new(), most);
+        assert_eq!(compared(3).unwrap().len(), 3);
+        assert!(matches!(compared(2), Err(ChangesError::TooMany)));
     }
 
     #[test]

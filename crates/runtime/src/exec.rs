@@ -176,13 +176,19 @@ impl Exec {
 /// Starts a process in the running container of `dir`, and returns when its program has been executed. Blocks for the tens
 /// of milliseconds that this takes, and at most [`START_TIME`].
 pub fn start(dir: &Path, exec: &Exec) -> Result<Session, ExecError> {
+    start_within(dir, exec, START_TIME)
+}
+
+/// The same, for who asks again and again and has other things to do: a container can hold up what is about to join it, by a
+/// SIGSTOP. What was begun is given up after `most`.
+pub fn start_within(dir: &Path, exec: &Exec, most: Duration) -> Result<Session, ExecError> {
     exec.check()?;
     let request = protocol::line(&Request { v: VERSION, op: Takeover::Exec(exec.clone()) });
     if request.len() > LONGEST_EXEC {
         return Err(ExecError::TooLong);
     }
     let (ours, theirs) = ends(exec).map_err(ExecError::Pipes)?;
-    let stream = connect(dir)?;
+    let stream = connect(dir, most)?;
     let (line, mut fds) = match ask(&stream, &request, theirs) {
         Ok(Some(answered)) => answered,
         Err(source) if !passing::is_hung_up(&source) => {
@@ -248,7 +254,9 @@ fn ends(exec: &Exec) -> io::Result<(Ends, Vec<OwnedFd>)> {
     Ok((Ends::Pipes { stdin, stdout, stderr }, theirs))
 }
 
-fn connect(dir: &Path) -> Result<UnixStream, ExecError> {
+fn connect(dir: &Path, most: Duration) -> Result<UnixStream, ExecError> {
+    /// No time at all would be no limit.
+    const LEAST: Duration = Duration::from_millis(1);
     let stream = match handle::connect(dir) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -256,8 +264,8 @@ fn connect(dir: &Path) -> Result<UnixStream, ExecError> {
         }
         Err(source) => return Err(ExecError::NoAnswer { dir: dir.to_owned(), source }),
     };
-    let patient =
-        stream.set_read_timeout(Some(START_TIME)).and_then(|()| stream.set_write_timeout(Some(START_TIME)));
+    let most = Some(most.max(LEAST));
+    let patient = stream.set_read_timeout(most).and_then(|()| stream.set_write_timeout(most));
     patient.map_err(|source| ExecError::NoAnswer { dir: dir.to_owned(), source })?;
     Ok(stream)
 }
@@ -265,6 +273,10 @@ fn connect(dir: &Path) -> Result<UnixStream, ExecError> {
 /// What it means that the shim hung up without a word: it has ended with its container; or the minder was killed; or it is
 /// a shim of before, which gives up on a request that is longer than any it knows.
 fn silence(dir: &Path, length: usize) -> ExecError {
+    // While it tidies up it looks as if it ran, and has no ear any more.
+    if let Err(error @ ExecError::NotRunning { .. }) = connect(dir, START_TIME) {
+        return error;
+    }
     if !matches!(handle::inspect(dir), Ok(Observed::Running(_))) {
         return ExecError::NotRunning { dir: dir.to_owned() };
     }
@@ -349,6 +361,18 @@ mod tests {
         let error = start(dir.path(), &Exec { args: words("true"), ..Exec::default() }).unwrap_err();
         assert!(matches!(error, ExecError::NotRunning { .. }), "{error}");
         assert_eq!(error.fault(), Fault::NotRunning);
+    }
+
+    #[test]
+    fn who_has_little_time_does_not_wait_for_a_container_that_holds_up_its_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        // It takes the request, and never says a word.
+        let _shim = std::os::unix::net::UnixListener::bind(dir.path().join(crate::record::SOCKET)).unwrap();
+        for most in [Duration::ZERO, Duration::from_millis(20)] {
+            let exec = Exec { args: words("true"), ..Exec::default() };
+            let error = start_within(dir.path(), &exec, most).unwrap_err();
+            assert!(matches!(error, ExecError::NoAnswer { .. }), "{error}");
+        }
     }
 
     /// Answers one request in `dir` with `answer`, and returns what was asked.

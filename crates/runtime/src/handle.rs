@@ -115,6 +115,12 @@ pub fn inspect(dir: &Path) -> Result<Observed, InspectError> {
     }
 }
 
+/// When the container of `dir` began to run. `None` if it never did, or if nobody can tell any more.
+pub fn started_at(dir: &Path) -> Option<Timestamp> {
+    let started: Option<Started> = record::load_unsynced(dir, record::STATE).ok()?;
+    started.map(|started| Timestamp(started.at_ms))
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     #[error("{dir} has no launch.json to start from")]
@@ -423,6 +429,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         assert_eq!(inspect(&dir.join("absent")).unwrap(), Observed::NotStarted);
+        assert_eq!(started_at(&dir.join("absent")), None);
         sample().save(dir).unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::NotStarted);
 
@@ -431,6 +438,9 @@ mod tests {
         let started = Started { pid: 1, at_ms: 7, warnings: Vec::new(), paused: false };
         record::save(dir, record::STATE, &started, Durability::Cached).unwrap();
         assert_eq!(inspect(dir).unwrap(), Observed::Vanished, "process 1 lives, and is not believed");
+        assert_eq!(started_at(dir), Some(Timestamp(7)));
+        record::save(dir, record::STATE, &Started { paused: true, ..started }, Durability::Cached).unwrap();
+        assert_eq!(started_at(dir), Some(Timestamp(7)), "a pause does not make it younger");
 
         let ended = Ended { exit: ExitForm::Code(3), at_ms: 9, reason: None };
         record::save(dir, record::EXIT, &ended, Durability::Synced).unwrap();

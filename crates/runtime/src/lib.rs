@@ -32,7 +32,7 @@
 //! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
 //!   and removing;
 //! - `init`: the process that reaps, where a container's own first one does not;
-//! - `terminal`: pseudo-terminals;
+//! - `terminal`: pseudo-terminals; `signal`: signals by their numbers;
 //! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
 //! - [`binary`]: why a container cannot overwrite gantry.
@@ -67,6 +67,7 @@ mod record;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;
+mod signal;
 pub mod skeleton;
 mod stage;
 pub mod stats;

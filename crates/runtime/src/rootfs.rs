@@ -167,18 +167,21 @@ pub(crate) fn identity(
 /// Reads one of the two files; empty if the image has none.
 fn user_file(root: BorrowedFd<'_>, path: &'static str) -> Result<String, RootfsError> {
     let inspect = |source| RootfsError::Inspect { path: path.to_owned(), source };
-    // Without waiting for a writer, if someone made it a FIFO.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // Looked at before it is opened. A FIFO would wait for a writer; and a container may make device files that it may not
+    // open, but the shim may, and to open some is to act: a watchdog reboots the node.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
+    let found = match openat2(root, path, flags, Mode::empty(), resolve) {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         Err(errno) => return Err(inspect(errno.into())),
     };
-    let about = file.metadata().map_err(inspect)?;
+    let about = found.metadata().map_err(inspect)?;
     if !about.is_file() || about.len() > LARGEST_USER_FILE {
         return Err(RootfsError::NotAUserFile { path });
     }
+    // What was found and no other, whatever has its name by now.
+    let file = std::fs::File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(inspect)?;
     let mut text = Vec::new();
     file.take(LARGEST_USER_FILE).read_to_end(&mut text).map_err(inspect)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -297,6 +300,17 @@ mod tests {
         let (dir, root) = image();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(identity(&root, None, &[]), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
+    }
+
+    #[test]
+    fn a_user_file_that_is_a_device_is_not_opened() {
+        let (dir, root) = image();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        // Behind 0:0, which anyone may make, is no driver, so to open it is an error of its own.
+        let device = nix::sys::stat::SFlag::S_IFCHR;
+        nix::sys::stat::mknod(&dir.path().join("etc/passwd"), device, nix::sys::stat::Mode::S_IRWXU, 0)
+            .unwrap();
         assert!(matches!(identity(&root, None, &[]), Err(RootfsError::NotAUserFile { path: "etc/passwd" })));
     }
 

@@ -1,6 +1,7 @@
 //! What a running container uses: counters for `stats`, processes for `top`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,9 +52,16 @@ pub struct ProcessRow {
     pub cpu: Duration,
     /// Resident, in bytes.
     pub memory: u64,
-    /// The command line, as the process has it now; its name in brackets where it has none.
+    /// The command line, as the process has it now, or its beginning; its name in brackets where it has none.
     pub command: String,
 }
+
+/// What is read of a command line at most, in bytes: what the kernel itself used to tell of one.
+const LONGEST_COMMAND: u64 = 4096;
+
+/// What is read of all of a container's together. A command line may have megabytes, which thousands of processes share,
+/// and whoever reads them would have each.
+const ALL_COMMANDS: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
@@ -109,11 +117,26 @@ pub fn processes(dir: &Path) -> Result<Vec<ProcessRow>, StatsError> {
     let uptime = text.split(' ').next().and_then(|seconds| seconds.parse::<f64>().ok()).unwrap_or(0.0);
     let clock = Clock { uptime: Duration::from_secs_f64(uptime.max(0.0)), ticks: ticks_per_second() };
     let pids = cgroup::members(&hierarchies, &cgroup).map_err(StatsError::Members)?;
+    let most = longest_command(pids.len());
     let row = |pid: i32| {
-        let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).ok();
-        process(&file("stat")?, &file("status")?, &file("cmdline")?, clock)
+        let path = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+        let file = |name: &str| std::fs::read(path(name)).ok();
+        process(&file("stat")?, &file("status")?, &beginning(&path("cmdline"), most).ok()?, clock)
     };
     Ok(pids.into_iter().filter_map(row).collect())
+}
+
+/// What each of so many processes is given of [`ALL_COMMANDS`].
+fn longest_command(processes: usize) -> u64 {
+    let processes = u64::try_from(processes).unwrap_or(u64::MAX).max(1);
+    LONGEST_COMMAND.min(ALL_COMMANDS / processes)
+}
+
+/// A file up to so many bytes.
+fn beginning(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The memory of this node, in bytes: what a container without a limit may use. 0 where the kernel does not say.
@@ -246,6 +269,20 @@ Inter-|   Receive                                                |  Transmit
         assert_eq!(process(stat, status, b"", clock).unwrap().command, "[a) (b]");
         assert_eq!(process(b"", status, b"", clock), None);
         assert_eq!(process(stat, b"", b"", clock), None);
+    }
+
+    #[test]
+    fn command_lines_take_little_however_many_and_long_they_are() {
+        assert_eq!(longest_command(0), LONGEST_COMMAND);
+        assert_eq!(longest_command(30), LONGEST_COMMAND);
+        for many in [1000, 4096, 32_768, 5_000_000] {
+            assert!(longest_command(many) * many as u64 <= ALL_COMMANDS, "{many}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cmdline");
+        std::fs::write(&path, [b'x'; 10_000]).unwrap();
+        assert_eq!(beginning(&path, LONGEST_COMMAND).unwrap().len(), 4096);
+        assert_eq!(beginning(&path, 20_000).unwrap().len(), 10_000);
     }
 
     #[test]

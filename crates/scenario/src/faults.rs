@@ -31,10 +31,12 @@ enum Kind {
     /// A daemon that neither hears nor is heard and does nothing, while its timers go on.
     Pause,
     HandOver,
+    /// Nobody gets images but from one another.
+    Registry,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Kill,
         Self::Crash,
         Self::Blackout,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Reset,
         Self::Pause,
         Self::HandOver,
+        Self::Registry,
     ];
 
     fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Kind {
             Self::Reset => "fault: reset",
             Self::Pause => "fault: pause",
             Self::HandOver => "fault: hand over",
+            Self::Registry => "fault: registry",
         }
     }
 }
@@ -77,6 +81,7 @@ enum Repair {
     UsualPace,
     Unstall(NodeId),
     Thaw(NodeId, Vec<(NodeId, NodeId)>),
+    Registry,
 }
 
 /// Whoever breaks things, and repairs them.
@@ -181,6 +186,10 @@ impl Mischief {
                 cluster.world.freeze(node);
                 self.later(lasts, Repair::Thaw(node, blocked));
             }
+            Kind::Registry => {
+                cluster.world.set_registry_down(true);
+                self.later(lasts, Repair::Registry);
+            }
             Kind::HandOver => {
                 if let Some(store) = cluster.store(node) {
                     // It does nothing unless this one leads; who leads then is up to the others.
@@ -238,6 +247,7 @@ async fn undo(cluster: &mut Cluster, repair: Repair) -> Result<()> {
             unblock(cluster, &pairs);
             cluster.world.thaw(node);
         }
+        Repair::Registry => cluster.world.set_registry_down(false),
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 const CONVERGENCE: Duration = Duration::from_secs(240);
 /// How long it must not write afterwards.
 const SILENCE: Duration = Duration::from_secs(30);
-/// The nodes that hold each image, at least.
+/// The nodes that hold each image that no registry has, at least.
 const COPIES: usize = 2;
 /// How long a message and the write that it leads to may still be under way: many times the slowest disk and link.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -209,7 +209,7 @@ fn images(cluster: &Cluster, state: &State) -> Option<String> {
         if !state.image_is_wanted(digest) {
             return Some(format!("image {} is not wanted and still there", digest.short()));
         }
-        if held.len() < COPIES {
+        if held.len() < COPIES && image.origin.is_none() {
             return Some(format!("image {} is held by {held:?} only", digest.short()));
         }
         if let Some(node) = held.into_iter().find(|node| !cluster.world.has_image(*node, digest)) {

@@ -13,7 +13,7 @@ use agent::health;
 use agent::host::{Failure, Found, ProbeResult};
 use agent::ledger::Assigned;
 use model::{Digest, Exit, NodeId, Placement, Probe, Subnet, TaskId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -48,9 +48,12 @@ struct Inner {
     /// Where each task was first started. It never runs anywhere else.
     homes: BTreeMap<TaskId, NodeId>,
     tempers: BTreeMap<String, Temper>,
-    /// Containers end by themselves, and starts fail.
+    /// Containers end by themselves, and starts fail; disks are full.
     wild: bool,
     runs: u64,
+    /// What the registry has, which is no machine of the cluster's, and whether it can be asked.
+    registry: BTreeSet<Digest>,
+    registry_is_down: bool,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,9 @@ struct Machine {
     ledger: BTreeMap<TaskId, Vec<u8>>,
     images: BTreeSet<Digest>,
     subnet: Option<Subnet>,
+    /// Told when an image has come by itself, and when one could not for want of room.
+    arrived: Arc<Notify>,
+    full: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -118,6 +124,29 @@ impl World {
     /// Puts an image on a node, as an import does.
     pub(crate) fn import(&self, node: NodeId, image: Digest) {
         self.lock().machine(node).images.insert(image);
+    }
+
+    /// Puts an image into the registry.
+    pub(crate) fn publish(&self, image: Digest) {
+        self.lock().registry.insert(image);
+    }
+
+    /// From now on the registry answers nobody, or everybody again.
+    pub(crate) fn set_registry_down(&self, is_down: bool) {
+        self.lock().registry_is_down = is_down;
+    }
+
+    /// What a machine's daemon hears of its images.
+    fn signals(&self, node: NodeId) -> (Arc<Notify>, Arc<Notify>) {
+        let mut inner = self.lock();
+        let machine = inner.machine(node);
+        (machine.arrived.clone(), machine.full.clone())
+    }
+
+    /// Whether the registry gives an image now.
+    fn gives(&self, image: Digest) -> bool {
+        let inner = self.lock();
+        !inner.registry_is_down && inner.registry.contains(&image)
     }
 
     /// Cuts a machine's power: its containers are gone, its disk is not.
@@ -205,6 +234,9 @@ impl World {
         if !machine.ledger.contains_key(&id) {
             self.trace.broken(format_args!("task {id} was started on {node} without a record of it"));
         }
+        if !machine.images.contains(&task.image) {
+            self.trace.broken(format_args!("task {id} was started on {node} without its image"));
+        }
         let container = Container {
             run,
             service: task.service.clone(),
@@ -259,7 +291,8 @@ impl World {
         let container = inner.machine(node).containers.get_mut(&task);
         let runs = |c: &&mut Container| c.attempt == attempt && c.life == Life::Running;
         let Some(container) = container.filter(runs) else {
-            return ProbeResult { healthy: false, output: "there is no such container".to_owned() };
+            let output = "there is no such container".to_owned();
+            return ProbeResult { healthy: false, output, paused: false };
         };
         let age = container.started.elapsed();
         let healthy = match probe {
@@ -274,7 +307,7 @@ impl World {
         if !healthy {
             self.trace.count("probe failed");
         }
-        ProbeResult { healthy, output: format!("asked at {age:?}") }
+        ProbeResult { healthy, output: format!("asked at {age:?}"), paused: false }
     }
 
     /// The run of a task that is to be stopped, if it runs. Whoever stops one that is wanted breaks the
@@ -349,8 +382,8 @@ impl World {
         let machine = inner.machine(node);
         let used = machine.containers.values().any(|c| c.image == image && c.life == Life::Running);
         if used {
-            // Its layers are mounted; a real store keeps what is in use as well.
-            return;
+            // Its layers are mounted.
+            self.trace.broken(format_args!("{node} discarded image {} under a container", image.short()));
         }
         machine.images.remove(&image);
         self.trace.line(format_args!("{node} discarded image {}", image.short()));

@@ -8,7 +8,7 @@ use scenario::{Options, run, simulate};
 const SEEDS: u64 = 200;
 
 /// What some of so many seeds must have met, or else it is not tested at all.
-const MET: [&str; 21] = [
+const MET: [&str; 23] = [
     "fault: kill",
     "fault: crash",
     "fault: blackout",
@@ -21,6 +21,7 @@ const MET: [&str; 21] = [
     "fault: reset",
     "fault: pause",
     "fault: hand over",
+    "fault: registry",
     "acknowledged",
     "given up",
     "session",
@@ -29,6 +30,7 @@ const MET: [&str; 21] = [
     "probe failed",
     "container ended as unhealthy",
     "image imported",
+    "image pulled from the registry",
     "snapshot sent",
 ];
 

@@ -16,15 +16,17 @@ const MAX_LABEL: usize = 63;
 /// Of a domain as DNS has it (RFC 1035).
 const MAX_DOMAIN: usize = 253;
 
-/// `hostname` or `domainname`: labels of letters, digits and `-` (RFC 1123). Empty is as if it were not there.
+/// `hostname` or `domainname`: labels of letters, digits and `-` (RFC 1123), and of `_`, which Docker passes on and people
+/// use. Empty is as if it were not there.
 pub(crate) fn host_name(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<String> {
     let text = typed::string(node, subject, report)?;
     if text.is_empty() || typed::is_template(text, node.span, report) {
         return None;
     }
-    if text.len() > MAX_NAME || !text.split('.').all(is_label) {
+    let is_part = |part: &str| is_label(&part.replace('_', "x"));
+    if text.len() > MAX_NAME || !text.split('.').all(is_part) {
         let message = format!("{subject} cannot be `{}`", shown(text));
-        let hint = "write letters, digits and `-`, at most 63 between two dots and 64 in all";
+        let hint = "write letters, digits, `-` and `_`, at most 63 between two dots and 64 in all";
         report.error_with(node.span, message, hint);
         return None;
     }
@@ -139,20 +141,25 @@ pub(crate) fn servers(node: &Node, report: &mut Report<'_>) -> Vec<IpAddr> {
 }
 
 pub(crate) fn search(node: &Node, report: &mut Report<'_>) -> Vec<String> {
-    words(node, "`dns_search`", is_search_domain, report)
+    words(node, "`dns_search`", (is_search_domain, "write a domain, for example shop.example"), report)
 }
 
 pub(crate) fn options(node: &Node, report: &mut Report<'_>) -> Vec<String> {
-    words(node, "`dns_opt`", is_option, report)
+    words(node, "`dns_opt`", (is_option, "write an option of resolv.conf, for example ndots:2"), report)
 }
 
-fn words(node: &Node, subject: &str, may_be: fn(&str) -> bool, report: &mut Report<'_>) -> Vec<String> {
+fn words(
+    node: &Node,
+    subject: &str,
+    (may_be, hint): (fn(&str) -> bool, &str),
+    report: &mut Report<'_>,
+) -> Vec<String> {
     let mut words = Vec::new();
     for (span, text) in typed::string_or_list(node, subject, report) {
         if may_be(text) {
             words.push(text.to_owned());
         } else {
-            report.error(span, format!("{subject} cannot be `{}`", shown(text)));
+            report.error_with(span, format!("{subject} cannot be `{}`", shown(text)), hint);
         }
     }
     typed::distinct(words)

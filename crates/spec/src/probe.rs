@@ -210,9 +210,11 @@ fn headers(node: &Node, report: &mut Report<'_>) -> Vec<(String, String)> {
         if key.eq_ignore_ascii_case("host") {
             report.error_with(span, "`Host` is not among the headers", "write `host` beside `headers`");
         } else if !is_token(&key) {
-            report.error(span, format!("`{}` is not the name of a header", shown(&key)));
+            let message = format!("`{}` is not the name of a header", shown(&key));
+            report.error_with(span, message, "write letters, digits and `-`, at most 64");
         } else if value.len() > MAX_TEXT || !value.bytes().all(|c| c == b' ' || c.is_ascii_graphic()) {
-            report.error(span, format!("the header `{key}` cannot be `{}`", shown(&value)));
+            let message = format!("the header `{key}` cannot be `{}`", shown(&value));
+            report.error_with(span, message, "write visible ASCII in one line, at most 4096 bytes");
         } else {
             headers.push((key, value));
         }

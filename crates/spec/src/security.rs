@@ -26,7 +26,7 @@ pub(crate) fn security_opt(node: &Node, report: &mut Report<'_>) -> Options {
         let Some(text) = item.as_text() else {
             let message =
                 format!("each item of `security_opt` must be a string, and this is {}", item.describe());
-            report.error(item.span, message);
+            report.error_with(item.span, message, "write for example `no-new-privileges:true`, in quotes");
             continue;
         };
         if let Err(error) = options.set(text, item.span, report) {

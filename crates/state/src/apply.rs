@@ -2,13 +2,14 @@
 
 mod cluster;
 mod images;
+mod registries;
 mod stacks;
 mod tasks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Digest, LogIndex, Name, NodeId, ServiceId, TaskId};
+use model::{Digest, LogIndex, Name, NodeId, RegistryName, ServiceId, TaskId};
 
 use crate::command::{Command, Outcome, Proposal};
 use crate::retention;
@@ -33,6 +34,7 @@ pub enum Change {
     /// With the node that the row names, so that a node's own changes can be told even when the row is gone.
     Task(TaskId, Option<NodeId>),
     Image(Digest),
+    Registry(RegistryName),
 }
 
 /// One proposal on its way through the tables.
@@ -53,6 +55,7 @@ impl State {
         }
         let mut step = Step { state: self, at, changes: BTreeSet::new() };
         let outcomes: Vec<Outcome> = proposal.commands.iter().map(|command| step.judge(command)).collect();
+        step.note_idle_images();
         let changes = step.changes;
         if let Some(request) = proposal.request {
             let recorded = Recorded { at: self.time, outcomes: Arc::new(outcomes.clone()) };
@@ -87,10 +90,15 @@ impl Step<'_> {
             Command::Conclude { task, verdict } => self.conclude(*task, *verdict),
             Command::Report { node, statuses } => self.report(*node, statuses),
             Command::PutImage { name, image, size, holder } => self.put_image(name, *image, *size, *holder),
+            Command::NameImage { name, image, size, origin, automatic } => {
+                self.name_image(name, *image, *size, origin.as_ref(), *automatic)
+            }
             Command::RemoveImage { name } => self.remove_image(name),
             Command::KeepCopy { image, node } => self.keep_copy(*image, *node),
             Command::ReportImages { node, held } => self.report_images(*node, held),
             Command::DropImage { image } => self.drop_image(*image),
+            Command::PutRegistry { registry, change } => self.put_registry(registry, change),
+            Command::RemoveRegistry { registry } => self.remove_registry(registry),
         }
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use model::{
-    Bytes, Capacity, ClusterId, Desired, Digest, Generation, ImageName, Name, NodeId, RequestId, Role,
-    ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
+    Bytes, Capacity, ClusterId, Credential, Desired, Digest, Generation, ImageName, Name, NodeId, Origin,
+    RegistryName, RequestId, Role, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, TaskId,
+    TaskStatus, TaskVerdict, Timestamp,
 };
 
 /// One entry of the log: commands that are judged one by one, in order.
@@ -106,6 +107,17 @@ pub enum Command {
         size: Bytes,
         holder: NodeId,
     },
+    /// Gives an image a name. With an origin, a registry has just said that this is what the name stands for there, and no
+    /// node need hold the image; without one, the cluster has to have it.
+    NameImage {
+        name: ImageName,
+        image: Digest,
+        /// 0 if nobody has looked.
+        size: Bytes,
+        origin: Option<Origin>,
+        /// Only because something that is deployed calls it so: nobody asked for the name itself.
+        automatic: bool,
+    },
     /// Takes a name away; an image without a name that no service uses is dropped everywhere.
     RemoveImage {
         name: ImageName,
@@ -124,6 +136,29 @@ pub enum Command {
     DropImage {
         image: Digest,
     },
+
+    /// Changes what the cluster keeps of a registry.
+    PutRegistry {
+        registry: RegistryName,
+        change: RegistryChange,
+    },
+    /// Forgets all that the cluster keeps of a registry.
+    RemoveRegistry {
+        registry: RegistryName,
+    },
+}
+
+/// A part of what is kept of a registry; the other part stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryChange {
+    /// How it is spoken to: exactly so.
+    Settings {
+        mirrors: Vec<RegistryName>,
+        ca: Vec<String>,
+        insecure: bool,
+    },
+    LogIn(Credential),
+    LogOut,
 }
 
 /// A service as it was deployed: the spec, and the content that its image's name stood for.
@@ -212,6 +247,12 @@ pub enum Rejected {
     ImageInUse { name: ImageName, service: ServiceName },
     #[error("image {0} is still named, used or held")]
     ImageKept(Digest),
+    #[error("the cluster keeps nothing of registry {0}")]
+    NoRegistry(RegistryName),
+    #[error("the cluster keeps the settings of {most} registries already, which is all that it does", most = crate::tables::REGISTRIES)]
+    TooManyRegistries,
+    #[error("the settings of registry {0} are larger than the 64 KiB that the cluster keeps of one")]
+    RegistryTooLarge(RegistryName),
 }
 
 /// What a node has too little of for a task.

@@ -1,12 +1,12 @@
 //! What is true after every `apply`. Tests and simulations call [`check`] each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, OrdSet};
-use model::{NodeId, TaskId};
+use model::{Digest, NodeId, Registry, TaskId};
 
 use crate::occupancy::Occupancy;
-use crate::tables::State;
+use crate::tables::{REGISTRIES, State};
 
 /// Each broken invariant in a sentence; empty when all hold.
 pub fn check(state: &State) -> Vec<String> {
@@ -16,6 +16,8 @@ pub fn check(state: &State) -> Vec<String> {
     nothing_is_held_twice(state, &mut broken);
     capacity(state, &mut broken);
     names(state, &mut broken);
+    images(state, &mut broken);
+    registries(state, &mut broken);
     broken
 }
 
@@ -123,6 +125,40 @@ fn names(state: &State, broken: &mut Vec<String>) {
     for (name, digest) in state.tags() {
         if state.image(digest).is_none() {
             broken.push(format!("image {name} stands for {digest}, which is not there"));
+        }
+    }
+}
+
+fn images(state: &State, broken: &mut Vec<String>) {
+    let mut used: BTreeSet<Digest> = BTreeSet::new();
+    for (id, service) in state.services() {
+        for (version, template) in &service.templates {
+            used.insert(template.image);
+            if state.image(template.image).is_none() {
+                broken.push(format!(
+                    "service {id} is made from {} in {version}, which is not there",
+                    template.image
+                ));
+            }
+        }
+    }
+    for (digest, image) in state.images() {
+        if image.digest != digest {
+            broken.push(format!("the row of image {digest} is of {}", image.digest));
+        }
+        if used.contains(&digest) != image.idle.is_none() {
+            broken.push(format!("image {digest} is used and idle, or neither"));
+        }
+    }
+}
+
+fn registries(state: &State, broken: &mut Vec<String>) {
+    if state.registries.len() > REGISTRIES {
+        broken.push(format!("there are settings of {} registries", state.registries.len()));
+    }
+    for (name, registry) in state.registries() {
+        if registry.size() > Registry::MAX_SIZE || *registry == Registry::default() {
+            broken.push(format!("the settings of registry {name} are too large, or none"));
         }
     }
 }

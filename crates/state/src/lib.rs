@@ -18,6 +18,6 @@ mod retention;
 mod tables;
 
 pub use apply::{Applied, Change};
-pub use command::{Command, Declared, Done, Outcome, Proposal, Rejected};
+pub use command::{Command, Declared, Done, Outcome, Proposal, RegistryChange, Rejected};
 pub use occupancy::Occupancy;
-pub use tables::{Cluster, NodeRow, Recorded, Row, Service, Stack, State, Token};
+pub use tables::{COPIES, Cluster, NodeRow, REGISTRIES, Recorded, Row, Service, Stack, State, Tag, Token};

@@ -5,12 +5,19 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    Capacity, ClusterId, Digest, Generation, Image, ImageName, LogIndex, Name, Node, NodeId, RequestId, Role,
-    ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
+    Capacity, ClusterId, Digest, Generation, Image, ImageName, Liveness, LogIndex, Name, Node, NodeId,
+    Registry, RegistryName, RequestId, Role, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, Task,
+    TaskId, Template, Timestamp,
 };
 
 use crate::command::{Authority, Outcome};
 use crate::occupancy::Occupancy;
+
+/// How many nodes hold each image that no registry has, where there are that many.
+pub const COPIES: usize = 2;
+
+/// The most registries that the cluster keeps something of. With [`Registry::MAX_SIZE`], 4 MiB of every snapshot.
+pub const REGISTRIES: usize = 64;
 
 /// All that the cluster has agreed on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,7 +33,8 @@ pub struct State {
     pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
     pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
     pub(crate) images: OrdMap<Digest, Arc<Image>>,
-    pub(crate) tags: OrdMap<ImageName, Digest>,
+    pub(crate) tags: OrdMap<ImageName, Tag>,
+    pub(crate) registries: OrdMap<RegistryName, Arc<Registry>>,
     pub(crate) requests: OrdMap<RequestId, Recorded>,
     // Indexes: derived from the tables above and kept in step by `apply`.
     pub(crate) occupancy: OrdMap<NodeId, Occupancy>,
@@ -89,6 +97,16 @@ pub struct Service {
     pub removing: bool,
 }
 
+/// What an image's name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    pub image: Digest,
+    /// When a registry last said that it is so; `None` if none ever did.
+    pub asked: Option<Timestamp>,
+    /// Nobody asked for the name itself: it is here because something that was deployed calls its image so.
+    pub automatic: bool,
+}
+
 /// An answered request, kept for a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -113,8 +131,9 @@ pub enum Row {
     Service(ServiceId, Arc<Service>),
     Task(TaskId, Arc<Task>),
     Image(Digest, Arc<Image>),
-    Tag(ImageName, Digest),
+    Tag(ImageName, Tag),
     Request(RequestId, Recorded),
+    Registry(RegistryName, Arc<Registry>),
 }
 
 impl State {
@@ -221,11 +240,33 @@ impl State {
     }
 
     pub fn tags(&self) -> impl Iterator<Item = (&ImageName, Digest)> {
-        self.tags.iter().map(|(name, digest)| (name, *digest))
+        self.tags.iter().map(|(name, tag)| (name, tag.image))
+    }
+
+    pub fn tag(&self, name: &ImageName) -> Option<&Tag> {
+        self.tags.get(name)
     }
 
     pub fn image_named(&self, name: &ImageName) -> Option<Digest> {
-        self.tags.get(name).copied()
+        self.tag(name).map(|tag| tag.image)
+    }
+
+    /// The names that an image has.
+    pub fn names_of(&self, digest: Digest) -> impl Iterator<Item = (&ImageName, &Tag)> {
+        self.tags.iter().filter(move |(_, tag)| tag.image == digest)
+    }
+
+    /// A service that would lose its image's name if this name were taken away.
+    pub fn user_of(&self, name: &ImageName) -> Option<&Service> {
+        self.services().map(|(_, service)| service).find(|s| !s.removing && s.spec.task.image == *name)
+    }
+
+    pub fn registries(&self) -> impl Iterator<Item = (&RegistryName, &Registry)> {
+        self.registries.iter().map(|(name, registry)| (name, &**registry))
+    }
+
+    pub fn registry(&self, name: &RegistryName) -> Option<&Registry> {
+        self.registries.get(name).map(|registry| &**registry)
     }
 
     /// The answer that a request got, if it was applied within the last day.
@@ -236,8 +277,23 @@ impl State {
     /// Whether a name or a service's template still needs this image. A service that is being removed counts until it
     /// is gone: its tasks may still be starting.
     pub fn image_is_wanted(&self, digest: Digest) -> bool {
-        self.tags.values().any(|tagged| *tagged == digest)
+        self.tags.values().any(|tag| tag.image == digest)
             || self.services.values().any(|s| s.templates.values().any(|template| template.image == digest))
+    }
+
+    /// Whether this node may not let go of the image: no registry has it, and it is one of the [`COPIES`] that are to last.
+    /// Those are on nodes that are up, as far as there are such, and have arrived; between equals, the lowest id. So two
+    /// nodes never take each other's copy for the one that stays.
+    pub fn must_hold(&self, digest: Digest, node: NodeId) -> bool {
+        let Some(image) = self.image(digest) else { return false };
+        if image.origin.is_some() || !image.copies.contains_key(&node) || !self.image_is_wanted(digest) {
+            return false;
+        }
+        let is_up = |id: &NodeId| self.node(*id).is_some_and(|node| node.liveness == Liveness::Ready);
+        let mut copies: Vec<(bool, bool, NodeId)> =
+            image.copies.iter().map(|(id, since)| (!is_up(id), since.is_none(), *id)).collect();
+        copies.sort_unstable();
+        copies.into_iter().take(COPIES).any(|(_, _, id)| id == node)
     }
 
     /// Every row, in an order in which [`State::from_rows`] takes them.
@@ -257,6 +313,7 @@ impl State {
         rows.extend(self.tasks.iter().map(|(key, row)| Row::Task(*key, row.clone())));
         rows.extend(self.images.iter().map(|(key, row)| Row::Image(*key, row.clone())));
         rows.extend(self.tags.iter().map(|(key, row)| Row::Tag(key.clone(), *row)));
+        rows.extend(self.registries.iter().map(|(key, row)| Row::Registry(key.clone(), row.clone())));
         rows.extend(self.requests.iter().map(|(key, row)| Row::Request(*key, row.clone())));
         rows
     }
@@ -278,6 +335,7 @@ impl State {
                 Row::Task(key, row) => drop(state.tasks.insert(key, row)),
                 Row::Image(key, row) => drop(state.images.insert(key, row)),
                 Row::Tag(key, row) => drop(state.tags.insert(key, row)),
+                Row::Registry(key, row) => drop(state.registries.insert(key, row)),
                 Row::Request(key, row) => {
                     state.request_ages.insert((row.at, key));
                     state.requests.insert(key, row);

@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Desired,
-    Device, Digest, Dns, Ended, Exit, Health, HealthCheck, HostAddress, HostEntry, HttpProbe, LogDriver,
-    LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec, Privileges, Probe,
-    Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations, Resources,
-    RestartCondition, RestartPolicy, Role, Scope, Seccomp, ServiceId, ServiceSpec, Signal, SpecVersion, Stop,
-    Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit,
-    UlimitRange, UserScope,
+    Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Credential,
+    Desired, Device, Digest, Dns, Ended, Exit, Health, HealthCheck, HostAddress, HostEntry, HttpProbe,
+    LogDriver, LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec,
+    Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations,
+    Resources, RestartCondition, RestartPolicy, Role, Scope, Seccomp, Secret, ServiceId, ServiceSpec, Signal,
+    SpecVersion, Stop, Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs,
+    Tuning, Ulimit, UlimitRange, UserScope,
 };
 use state::command::Authority;
-use state::{Command, Declared, Outcome, Proposal, State};
+use state::{Command, Declared, Outcome, Proposal, RegistryChange, State};
 
 const N1: NodeId = NodeId(1);
 const N2: NodeId = NodeId(2);
@@ -293,7 +293,39 @@ fn images() -> Vec<Command> {
         size: Bytes(5_000_000),
         holder: N1,
     };
-    vec![image("hello:1", 1), image("old:1", 2), Command::KeepCopy { image: digest(1), node: N2 }]
+    let pulled = |name: &str, origin: Option<&str>, automatic| Command::NameImage {
+        name: name.parse().unwrap(),
+        image: digest(3),
+        size: Bytes(7),
+        origin: origin.map(|origin| origin.parse().unwrap()),
+        automatic,
+    };
+    vec![
+        image("hello:1", 1),
+        image("old:1", 2),
+        Command::KeepCopy { image: digest(1), node: N2 },
+        pulled("reg.lan/app:1", Some("reg.lan/app"), true),
+        pulled("again:1", None, false),
+    ]
+}
+
+fn registries() -> Vec<Command> {
+    let put = |name: &str, change| Command::PutRegistry { registry: name.parse().unwrap(), change };
+    let settings = RegistryChange::Settings {
+        mirrors: vec!["mirror.lan".parse().unwrap()],
+        ca: vec!["a certificate".to_owned()],
+        insecure: true,
+    };
+    let password = Secret::Password("hunter2".to_owned());
+    let log_in = RegistryChange::LogIn(Credential { username: "me".to_owned(), secret: password });
+    vec![
+        put("reg.lan", settings.clone()),
+        put("reg.lan", log_in),
+        put("docker.io", settings.clone()),
+        put("docker.io", RegistryChange::LogOut),
+        put("gone.lan", settings),
+        Command::RemoveRegistry { registry: "gone.lan".parse().unwrap() },
+    ]
 }
 
 fn stacks() -> Vec<Vec<Command>> {
@@ -358,7 +390,7 @@ fn removals() -> Vec<Command> {
 
 /// Proposals for the log indexes from 1. All commands of all but the last are accepted, none of the last are.
 pub(crate) fn proposals() -> Vec<Proposal> {
-    let mut lists = vec![nodes(), images()];
+    let mut lists = vec![nodes(), [images(), registries()].concat()];
     lists.extend(stacks());
     lists.extend([tasks(), removals()]);
     lists.push(vec![Command::Assign { task: task(9, 9), node: N1 }, Command::DropImage { image: digest(1) }]);

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use model::{
-    InvalidConstraint, InvalidDevice, InvalidDigest, InvalidImageName, InvalidName, InvalidQuantity,
-    UnknownCapability,
+    InvalidConstraint, InvalidDevice, InvalidDigest, InvalidImageName, InvalidName, InvalidOrigin,
+    InvalidQuantity, InvalidRegistryName, UnknownCapability,
 };
 
 /// A message that cannot be what it should stand for.
@@ -72,6 +72,10 @@ pub enum Cause {
     Capability(#[from] UnknownCapability),
     #[error(transparent)]
     Device(#[from] InvalidDevice),
+    #[error(transparent)]
+    Registry(#[from] InvalidRegistryName),
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
 }
 
 impl From<&'static str> for Cause {

@@ -5,6 +5,7 @@ mod health;
 mod ids;
 mod image;
 mod node;
+mod registry;
 mod service;
 mod task;
 

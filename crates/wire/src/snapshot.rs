@@ -76,6 +76,7 @@ mod tests {
             Row::Image(..) => 8,
             Row::Tag(..) => 9,
             Row::Request(..) => 10,
+            Row::Registry(..) => 11,
         }
     }
 
@@ -87,7 +88,7 @@ mod tests {
             assert!(outcome.is_ok(), "{outcome:?}");
         }
         assert!(!rejected.is_empty() && rejected.iter().all(Result::is_err), "{rejected:?}");
-        assert_eq!(state.rows().iter().map(number).collect::<BTreeSet<_>>(), (1..=10).collect());
+        assert_eq!(state.rows().iter().map(number).collect::<BTreeSet<_>>(), (1..=11).collect());
     }
 
     #[test]

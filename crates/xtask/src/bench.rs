@@ -4,8 +4,11 @@
 //! A time runs from the start of the command (or of the fault) until a poll has seen the outcome, so each holds at least
 //! two starts of the client. Each is taken several times on one cluster, and the median is what counts. What a time is made
 //! of is then looked at on another cluster, whose daemons log each step.
+//!
+//! [`node`] is `cargo xtask bench node`, of one machine beside its peers.
 
 mod hops;
+pub(crate) mod node;
 mod stress;
 mod table;
 

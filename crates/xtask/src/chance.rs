@@ -24,6 +24,16 @@ impl Chance {
         self.next().checked_rem(end).unwrap_or(0)
     }
 
+    /// So many bytes of noise.
+    pub(crate) fn noise(&mut self, length: usize) -> Vec<u8> {
+        let mut noise = Vec::with_capacity(length + 8);
+        while noise.len() < length {
+            noise.extend_from_slice(&self.next().to_le_bytes());
+        }
+        noise.truncate(length);
+        noise
+    }
+
     /// One of several; `None` of none.
     pub(crate) fn one_of<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
         several.get(usize::try_from(self.below(several.len() as u64)).unwrap_or(0))
@@ -54,5 +64,6 @@ mod tests {
         assert!((0..1000).all(|_| chance.below(3) < 3));
         assert_eq!(chance.below(0), 0);
         assert_eq!(chance.one_of::<u8>(&[]), None);
+        assert_eq!(chance.noise(13).len(), 13);
     }
 }

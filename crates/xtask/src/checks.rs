@@ -36,6 +36,10 @@ const STEPS: [Step; 7] = [
 /// Kill rounds and scale cycles on a real cluster: what a change has to survive before it is merged.
 const ROUNDS: u32 = 30;
 const CYCLES: u32 = 20;
+/// Containers that are started and stopped, and such that another build's daemon has to adopt: less than a minute
+/// together, and enough for what each container leaves behind to be seen. Thousands are for a soak by hand.
+const STARTS: u32 = 200;
+const ADOPT: u32 = 100;
 
 pub(crate) fn run(fast: bool) -> Result<()> {
     let began = Instant::now();
@@ -125,5 +129,5 @@ fn documentation() -> Result<Outcome> {
 }
 
 fn real_clusters() -> Result<Outcome> {
-    soak::run(&soak::Options::of(ROUNDS, CYCLES)).map(|()| Outcome::Passed)
+    soak::run(&soak::Options::of(ROUNDS, CYCLES, STARTS, ADOPT)).map(|()| Outcome::Passed)
 }

@@ -41,6 +41,9 @@ pub(crate) struct Task {
     pub(crate) node: Option<String>,
     pub(crate) phase: String,
     pub(crate) ready: bool,
+    /// Why it is not running.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
     pub(crate) node_address: Option<IpAddr>,
     #[serde(default)]
     pub(crate) ports: Vec<Port>,
@@ -103,11 +106,33 @@ impl Cluster {
         nodes: u8,
         filter: Option<&str>,
     ) -> Result<Self> {
+        let shape = ["--nodes", &nodes.to_string()];
+        Self::up_as(gantry, name, &shape, |up| {
+            filter.into_iter().fold(up, |up, filter| up.env("GANTRY_LOG", filter))
+        })
+    }
+
+    /// A cluster whose first node alone manages; the others are workers.
+    pub(crate) fn up_with_workers(gantry: &Path, name: &'static str, nodes: u8) -> Result<Self> {
+        let shape = ["--nodes", &nodes.to_string(), "--managers", "1"];
+        Self::up_as(gantry, name, &shape, |up| up)
+    }
+
+    fn up_as(
+        gantry: &Path,
+        name: &'static str,
+        shape: &[&str],
+        with: impl FnOnce(Call) -> Call,
+    ) -> Result<Self> {
         Self::clear(gantry, name)?;
         let cluster = Self { gantry: gantry.to_owned(), name, ends: true };
-        let up = cluster.dev(&["up", "--nodes", &nodes.to_string()]);
-        filter.into_iter().fold(up, |up, filter| up.env("GANTRY_LOG", filter)).read()?;
+        with(cluster.dev(&[&["up"][..], shape].concat())).read()?;
         Ok(cluster)
+    }
+
+    /// From now on, what is started is this program: another build of gantry.
+    pub(crate) fn upgrade(&mut self, gantry: &Path) {
+        self.gantry = gantry.to_owned();
     }
 
     /// Takes down what an earlier run left of a cluster, if it left anything.
@@ -125,6 +150,11 @@ impl Cluster {
 
     fn dev(&self, arguments: &[&str]) -> Call {
         self.call(["dev"]).args(arguments).args(["--name", self.name])
+    }
+
+    /// Whether gantry has this command; "not yet" is an answer.
+    pub(crate) fn has(&self, command: &[&str]) -> bool {
+        self.call(command.iter().copied()).arg("--help").works()
     }
 
     /// One of `gantry dev node`'s verbs on a node.
@@ -170,6 +200,16 @@ impl Cluster {
     /// The tasks of a stack or service.
     pub(crate) fn tasks(&self, of: &str) -> Result<Vec<Task>> {
         self.list(&["ps", of])
+    }
+
+    /// The same, with those that have ended.
+    pub(crate) fn all_tasks(&self, of: &str) -> Result<Vec<Task>> {
+        self.list(&["ps", of, "--all"])
+    }
+
+    /// What the containers of a stack, service or task wrote to stdout.
+    pub(crate) fn printed(&self, of: &str) -> Result<String> {
+        self.call(["logs", "--no-prefix", of]).read()
     }
 
     pub(crate) fn services(&self, stack: &str) -> Result<Vec<Service>> {

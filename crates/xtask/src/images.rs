@@ -3,6 +3,7 @@
 //! An image is made once and kept outside of the tree. A new one is a line in [`RECIPES`] and a function that writes its
 //! layers.
 
+mod bulk;
 mod busybox;
 mod layer;
 mod nginx;
@@ -24,26 +25,38 @@ struct Recipe {
     /// Goes up when what is made changes, so that what an older version made is not used.
     revision: u32,
     packages: &'static [&'static str],
+    /// Large, and made only when it is named.
+    only_by_name: bool,
     /// Says how the image wants to be run: `config` of the OCI image specification's configuration.
     execution: fn() -> Value,
     /// Writes the layers into a directory and returns their files, lowest first.
     layers: fn(&Path) -> Result<Vec<PathBuf>>,
 }
 
-static RECIPES: [Recipe; 2] = [
+static RECIPES: [Recipe; 3] = [
     Recipe {
         name: "busybox",
-        revision: 1,
+        revision: 2,
         packages: &["busybox-static"],
+        only_by_name: false,
         execution: busybox::execution,
         layers: busybox::layers,
     },
     Recipe {
         name: "nginx",
-        revision: 1,
+        revision: 2,
         packages: &["mmdebstrap"],
+        only_by_name: false,
         execution: nginx::execution,
         layers: nginx::layers,
+    },
+    Recipe {
+        name: "bulk",
+        revision: 1,
+        packages: &["busybox-static"],
+        only_by_name: true,
+        execution: bulk::execution,
+        layers: bulk::layers,
     },
 ];
 
@@ -57,7 +70,10 @@ pub(crate) struct Made {
 }
 
 pub(crate) fn run(names: &[String], fresh: bool) -> Result<()> {
-    let all = || RECIPES.iter().map(|recipe| recipe.name.to_owned()).collect();
+    let all = || {
+        let always = RECIPES.iter().filter(|recipe| !recipe.only_by_name);
+        always.map(|recipe| recipe.name.to_owned()).collect()
+    };
     let names: Vec<String> = if names.is_empty() { all() } else { names.to_vec() };
     for name in &names {
         let Made { path, bytes, took } = make(name, fresh)?;
@@ -94,6 +110,12 @@ pub(crate) fn make(name: &str, fresh: bool) -> Result<Made> {
     Ok(Made { path, bytes, took: Some(began.elapsed()) })
 }
 
+/// Unpacks the image's layers, one over the other, into a directory. None of ours removes anything of one below it.
+pub(crate) fn unpack(name: &str, into: &Path) -> Result<()> {
+    let archive = make(name, false)?.path;
+    oci::unpack(&archive, into).with_context(|| format!("cannot unpack {}", archive.display()))
+}
+
 fn cache() -> Result<PathBuf> {
     let dir = cache_root()?.join("images");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -116,7 +138,7 @@ mod tests {
     #[test]
     fn an_unknown_image_is_refused_with_those_that_are_known() {
         let error = make("postgres", false).unwrap_err().to_string();
-        assert_eq!(error, "there is no recipe for an image `postgres`, only for busybox, nginx");
+        assert_eq!(error, "there is no recipe for an image `postgres`, only for busybox, nginx, bulk");
     }
 
     #[test]

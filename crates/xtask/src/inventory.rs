@@ -80,15 +80,8 @@ fn processes() -> Result<Vec<String>> {
 
 /// Those that a process is in. One that is pinned instead shows as a mount.
 fn namespaces() -> Result<Vec<String>> {
-    let mut namespaces = Vec::new();
-    for found in procs::all()? {
-        let dir = format!("/proc/{}/ns", found.process.pid);
-        // It may have ended since.
-        let links = fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = links.filter_map(|link| fs::read_link(link.path()).ok());
-        namespaces.extend(names.map(|name| name.display().to_string()));
-    }
-    Ok(namespaces)
+    let all = procs::all()?.into_iter();
+    Ok(all.flat_map(|found| procs::namespaces(found.process.pid).into_values()).collect())
 }
 
 /// The mounts that a process sees, by `/proc/<pid>/mountinfo`: where, which part, what kind.

@@ -2,20 +2,24 @@
 //!
 //! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
 //!
-//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`simulate`], [`mod@vm`], [`images`]: one module a
-//!   command;
-//! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what runs
-//!   on it;
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`compare`], [`simulate`], [`mod@vm`],
+//!   [`images`]: one module a command;
+//! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what
+//!   runs on it;
 //! - [`inventory`]: what there is of gantry on this machine, to compare before and after. [`procs`]: its processes;
-//! - [`command`] (other programs), [`wait`] (predicates, deadlines, Ctrl-C), [`packages`], [`project`], [`http`], [`chance`],
-//!   [`output`].
+//! - [`docker`], [`registry`]: peers from Debian's packages, which are gone when the command is. Nothing that CI runs
+//!   needs them;
+//! - [`command`] (other programs), [`wait`] (predicates, deadlines, Ctrl-C), [`packages`], [`project`], [`http`],
+//!   [`chance`], [`output`].
 
 mod bench;
 mod chance;
 mod checks;
 mod cluster;
 mod command;
+mod compare;
 mod demo;
+mod docker;
 mod http;
 mod images;
 mod inventory;
@@ -23,6 +27,7 @@ mod output;
 mod packages;
 mod procs;
 mod project;
+mod registry;
 mod simulate;
 mod soak;
 mod vm;
@@ -59,12 +64,17 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Kill daemons while something writes, scale up and down, and look for what was lost or left behind
+    /// Kill daemons while something writes, start and stop containers, and look for what was lost or left behind
     Soak(soak::Options),
     /// Measure
     Bench {
         #[command(subcommand)]
         what: Bench,
+    },
+    /// Compare what containers are given with what others give them
+    Compare {
+        #[command(subcommand)]
+        with: Compare,
     },
     /// Run simulated clusters
     Simulate(simulate::Options),
@@ -85,6 +95,28 @@ enum Task {
 enum Bench {
     /// A three-node cluster: from a command to running containers, from a fault to its repair, and memory
     Cluster(bench::Options),
+    /// One machine: starts, stops, memory and pulls, beside runc, crun, Docker and Swarm, which are installed for it
+    #[command(after_help = "\
+Whoever is measured has all processors. For two of a larger machine's: taskset -c 0,1 cargo xtask bench node
+
+Examples:
+  cargo xtask bench node --samples 1
+  cargo xtask bench node --only churn --only exec --json out.json
+  cargo xtask bench node --only burst --profile")]
+    Node(bench::node::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum Compare {
+    /// With Docker, which is installed for it: capabilities, filters, limits, mounts, devices, namespaces, files
+    #[command(after_help = "\
+The same options are given to `docker run` and in a Compose file, and the same program looks around in both containers. A
+difference that nothing explains is an error.
+
+Examples:
+  cargo xtask compare docker
+  cargo xtask compare docker --only privileged --only sysctls --all")]
+    Docker(compare::Options),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +141,8 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { keep } => demo::run(keep),
         Task::Soak(options) => soak::run(&options),
         Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
+        Task::Bench { what: Bench::Node(options) } => bench::node::run(&options),
+        Task::Compare { with: Compare::Docker(options) } => compare::run(&options),
         Task::Simulate(options) => simulate::run(&options),
         Task::Vm => vm::run(),
         Task::Images { names, fresh } => images::run(&names, fresh),

@@ -1,11 +1,13 @@
 //! Debian packages that gantry's build and runs need.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::Call;
+use crate::output::complain;
 
 /// What a build and a run on a fresh machine lack.
 pub(crate) const ALL: [&str; 11] = [
@@ -55,6 +57,51 @@ pub(crate) fn ensure(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
         Err(error) => return Err(error),
     }
     Ok(missing)
+}
+
+/// As [`ensure`], of packages that are services, or need some: none of them is started. Docker's would put rules of its
+/// own into the machine's packet filter, which then drops what dev clusters forward.
+pub(crate) fn ensure_unstarted(wanted: &[&'static str]) -> Result<()> {
+    if missing(wanted)?.is_empty() {
+        return Ok(());
+    }
+    if !is_root()? {
+        return ensure(wanted).map(drop);
+    }
+    let _policy = Policy::begin()?;
+    ensure(wanted).map(drop)
+}
+
+/// Asked by Debian's packages before they start a service (invoke-rc.d(8)); 101 is "no".
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const NO_SERVICE: &str = "#!/bin/sh\nexit 101\n";
+
+/// As long as it is there, no package starts a service. One that the machine has of its own stays as it is.
+struct Policy {
+    is_ours: bool,
+}
+
+impl Policy {
+    fn begin() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { is_ours: false });
+        }
+        let policy = Self { is_ours: true };
+        let written = fs::write(POLICY, NO_SERVICE)
+            .and_then(|()| fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)));
+        written.with_context(|| format!("cannot write {POLICY}"))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.is_ours && fs::remove_file(POLICY).is_err() {
+            complain(&format!(
+                "warning: {POLICY} may have been left behind: it keeps services from being started"
+            ));
+        }
+    }
 }
 
 fn missing(wanted: &[&'static str]) -> Result<Vec<&'static str>> {

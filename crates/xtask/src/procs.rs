@@ -21,6 +21,7 @@ pub(crate) struct Process {
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) process: Process,
+    parent: u32,
     /// Its short name.
     pub(crate) name: String,
     arguments: Vec<String>,
@@ -37,21 +38,30 @@ pub(crate) fn all() -> Result<Vec<Found>> {
 
 fn find(pid: u32) -> Option<Found> {
     let dir = format!("/proc/{pid}");
-    let (name, start) = parse_stat(&fs::read_to_string(format!("{dir}/stat")).ok()?)?;
+    let Stat { name, parent, start } = parse_stat(&fs::read_to_string(format!("{dir}/stat")).ok()?)?;
     let arguments = fs::read(format!("{dir}/cmdline")).ok()?;
     let arguments = arguments.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
     let cgroups = fs::read_to_string(format!("{dir}/cgroup")).ok()?;
     let cgroups = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned);
     Some(Found {
         process: Process { pid, start },
+        parent,
         name,
         arguments: arguments.collect(),
         cgroups: cgroups.collect(),
     })
 }
 
+/// What `/proc/<pid>/stat` says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    parent: u32,
+    start: u64,
+}
+
 /// The name and start time of a zombie are still there, but it is dead: `None`.
-fn parse_stat(stat: &str) -> Option<(String, u64)> {
+fn parse_stat(stat: &str) -> Option<Stat> {
     // The name is in parentheses, and may have any character in it.
     let (open, close) = (stat.find('(')?, stat.rfind(')')?);
     let fields: Vec<&str> = stat.get(close + 1..)?.split_whitespace().collect();
@@ -59,7 +69,8 @@ fn parse_stat(stat: &str) -> Option<(String, u64)> {
         return None;
     }
     // The 22nd field, of which the two before the state are cut off.
-    Some((stat.get(open + 1..close)?.to_owned(), fields.get(19)?.parse().ok()?))
+    let (parent, start) = (fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?);
+    Some(Stat { name: stat.get(open + 1..close)?.to_owned(), parent, start })
 }
 
 impl Found {
@@ -84,6 +95,14 @@ impl Found {
             return None;
         }
         self.cgroups.iter().find_map(|path| container(path, cluster))
+    }
+
+    /// Whether it is in the cgroup of a node of the cluster, as all of the node is but what only watches it.
+    fn is_on(&self, cluster: &str, node: &str) -> bool {
+        self.cgroups.iter().any(|path| {
+            let mut parts = path.split('/').skip_while(|part| *part != CGROUP).skip(1);
+            parts.next() == Some(cluster) && parts.next() == Some(node)
+        })
     }
 
     fn is_shim(&self, cluster: &str) -> bool {
@@ -142,6 +161,11 @@ pub(crate) fn containers(cluster: &str) -> Result<BTreeMap<String, BTreeSet<Proc
     Ok(containers)
 }
 
+/// The one of them that was there first: in a container, the one that the others come from and go with.
+pub(crate) fn first(processes: &BTreeSet<Process>) -> Option<Process> {
+    processes.iter().min_by_key(|process| (process.start, process.pid)).copied()
+}
+
 /// How many processes and shims a node has in its cgroups besides its daemon and holder.
 pub(crate) fn on_node(cluster: &str, node: &str) -> Result<(usize, usize)> {
     let all = all()?;
@@ -151,6 +175,33 @@ pub(crate) fn on_node(cluster: &str, node: &str) -> Result<(usize, usize)> {
             && found.arguments.get(2).is_some_and(|dir| Path::new(dir).iter().any(|part| part == node))
     };
     Ok((all.iter().filter(contained).count(), all.iter().filter(shim).count()))
+}
+
+/// Processes of this short name of which an argument is, or begins with, this one.
+pub(crate) fn named(name: &str, argument: &str) -> Result<Vec<Process>> {
+    let fits = |found: &Found| found.name == name && found.arguments.iter().any(|a| a.starts_with(argument));
+    Ok(all()?.into_iter().filter(fits).map(|found| found.process).collect())
+}
+
+/// The children of a process.
+pub(crate) fn children(parent: u32) -> Result<Vec<Process>> {
+    Ok(all()?.into_iter().filter(|found| found.parent == parent).map(|found| found.process).collect())
+}
+
+/// The namespaces that the processes of a node are in.
+pub(crate) fn namespaces_on(cluster: &str, node: &str) -> Result<BTreeSet<String>> {
+    let on_node = all()?.into_iter().filter(|found| found.is_on(cluster, node));
+    Ok(on_node.flat_map(|found| namespaces(found.process.pid).into_values()).collect())
+}
+
+/// The namespaces of a process by their kind, as `/proc/<pid>/ns` has them; none once it has ended.
+pub(crate) fn namespaces(pid: u32) -> BTreeMap<String, String> {
+    let links = fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten();
+    let link = |entry: fs::DirEntry| {
+        let to = fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().to_string_lossy().into_owned(), to.display().to_string()))
+    };
+    links.filter_map(link).collect()
 }
 
 /// A process's share of memory, in bytes: pages that several processes have count for a part each (proc(5), Pss).
@@ -172,7 +223,8 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_start_time() {
         let stat = "7 (a) (b c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 10";
-        assert_eq!(parse_stat(stat), Some(("a) (b c".to_owned(), 4242)));
+        let expected = Stat { name: "a) (b c".to_owned(), parent: 1, start: 4242 };
+        assert_eq!(parse_stat(stat), Some(expected));
         assert_eq!(parse_stat(&stat.replace(" S ", " Z ")), None, "a zombie is dead");
     }
 
@@ -180,6 +232,37 @@ mod tests {
     fn this_process_is_found() {
         let own = std::process::id();
         assert!(all().unwrap().iter().any(|found| found.process.pid == own));
+    }
+
+    #[test]
+    fn this_process_is_a_child_of_its_parent_and_has_namespaces() {
+        let own = std::process::id();
+        let found = find(own).unwrap();
+        assert!(children(found.parent).unwrap().contains(&found.process));
+        assert_eq!(namespaces(own).get("mnt").map(|link| link.starts_with("mnt:[")), Some(true));
+        assert_eq!(namespaces(0).len(), 0);
+    }
+
+    #[test]
+    fn a_process_is_on_the_node_whose_cgroup_it_is_in() {
+        let cgroups = ["/gantry-dev/soak/n1/containers/s1-2-3-4".to_owned(), "/".to_owned()];
+        let process = Process { pid: 7, start: 1 };
+        let found = Found {
+            process,
+            parent: 1,
+            name: "sh".to_owned(),
+            arguments: Vec::new(),
+            cgroups: cgroups.into_iter().collect(),
+        };
+        assert!(found.is_on("soak", "n1"));
+        assert!(!found.is_on("soak", "n") && !found.is_on("demo", "n1"));
+    }
+
+    #[test]
+    fn the_first_process_is_the_oldest_whatever_its_number() {
+        let of = |pid, start| Process { pid, start };
+        assert_eq!(first(&BTreeSet::from([of(5, 30), of(9, 20), of(10, 20)])), Some(of(9, 20)));
+        assert_eq!(first(&BTreeSet::new()), None);
     }
 
     #[test]

@@ -25,12 +25,18 @@ fn check() -> Check {
     }
 }
 
-/// Asks whenever it is time, with these results: `o` is healthy and `x` is not.
+/// Asks whenever it is time, with these results: `o` is healthy, `x` is not, and `-` says nothing.
 fn lives(mut living: Living, results: &str, expected: Expect) {
     let mut text = String::new();
     for result in results.chars() {
         let began = living.next();
-        let standing = living.judge(Probed { began, ended: began + TOOK, healthy: result == 'o' });
+        match result {
+            '-' => living.pass_over(began + TOOK),
+            _ => {
+                living.judge(Probed { began, ended: began + TOOK, healthy: result == 'o' });
+            }
+        }
+        let standing = living.standing();
         let failures = living.failures();
         text = format!("{text}{}s {result} {} {failures}\n", began.as_secs(), standing.as_str());
     }
@@ -96,6 +102,28 @@ fn failures_in_the_start_period_do_not_count_until_the_first_success() {
         98s x unhealthy 3
     "#]];
     lives(Living::new(Check { start_period: seconds(600), ..slow }, Duration::ZERO, false), "oxxx", expected);
+}
+
+#[test]
+fn what_a_paused_container_answers_counts_neither_way() {
+    let expected = expect![[r#"
+        30s x starting 1
+        61s - starting 1
+        92s x starting 2
+        123s - starting 2
+        154s o healthy 0
+        185s - healthy 0
+    "#]];
+    lives(Living::new(check(), Duration::ZERO, false), "x-x-o-", expected);
+    let slow = Check { start_period: seconds(20), ..check() };
+    let expected = expect![[r#"
+        5s - starting 0
+        11s - starting 0
+        17s - starting 0
+        23s - starting 0
+        54s o healthy 0
+    "#]];
+    lives(Living::new(slow, Duration::ZERO, false), "----o", expected);
 }
 
 #[test]

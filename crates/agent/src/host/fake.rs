@@ -9,13 +9,13 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, pending, ready};
 use model::{
-    ContainerSpec, Desired, Digest, Exit, Health, HealthCheck, NodeId, Placement, Probe, PullPolicy,
+    Bytes, ContainerSpec, Desired, Digest, Exit, Health, HealthCheck, NodeId, Placement, Probe, PullPolicy,
     Resources, RestartPolicy, ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
+use crate::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult, Pulling, Shelf, Stirred};
 use crate::ledger::{Assigned, Record};
 
 #[derive(Debug, Default)]
@@ -37,6 +37,10 @@ pub(crate) struct Inner {
     pub(crate) done: Vec<String>,
     /// Images never arrive.
     pub(crate) out_of_reach: bool,
+    /// How much of an image of 100 MB comes every three seconds; `None` is that all are here.
+    pub(crate) rate: Option<u64>,
+    /// The images that are here, and the room that there is.
+    pub(crate) shelf: Shelf,
     /// What goes wrong with the next fetches, one after the other.
     pub(crate) fetches: VecDeque<Fetch>,
     /// How many writes of the ledger fail from now on.
@@ -69,6 +73,10 @@ pub(crate) enum Answer {
     /// One and then the other, beginning with healthy.
     Turns,
     Never,
+    /// It stands still.
+    Paused,
+    /// It ends by itself while it is asked, and takes the answer with it.
+    Ends,
 }
 
 impl FakeHost {
@@ -148,11 +156,18 @@ impl Host for FakeHost {
         ready(found).boxed()
     }
 
-    fn prepare(&self, _: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
+    fn prepare(
+        &self,
+        _: Arc<Assigned>,
+        pulling: watch::Sender<Pulling>,
+    ) -> BoxFuture<'_, Result<Prepared, Failure>> {
         let mut inner = self.lock();
         inner.done.push("prepare".to_owned());
         if inner.out_of_reach {
             return pending().boxed();
+        }
+        if let Some(rate) = inner.rate {
+            return pull(pulling, rate).boxed();
         }
         ready(Ok(Prepared { health: inner.image_check.clone() })).boxed()
     }
@@ -165,7 +180,7 @@ impl Host for FakeHost {
         ready(Ok(inner.warnings.clone())).boxed()
     }
 
-    fn probe(&self, _: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
+    fn probe(&self, task: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
         let (answer, even) = {
             let mut inner = self.lock();
             inner.probes += 1;
@@ -174,7 +189,7 @@ impl Host for FakeHost {
         };
         let result = |healthy: bool| {
             let output = if healthy { "fine" } else { "\u{1b}[31mconnection\nrefused\u{1b}[0m" };
-            ready(ProbeResult { healthy, output: output.to_owned() }).boxed()
+            ready(ProbeResult { healthy, output: output.to_owned(), paused: false }).boxed()
         };
         match answer {
             Answer::Healthy => result(true),
@@ -184,9 +199,17 @@ impl Host for FakeHost {
                 let guard = GivenUp(self);
                 let _late = timeout(most, pending::<()>()).await;
                 std::mem::forget(guard);
-                ProbeResult { healthy: false, output: format!("no answer within {most:?}") }
+                ProbeResult { healthy: false, output: format!("no answer within {most:?}"), paused: false }
             }
             .boxed(),
+            Answer::Paused => {
+                let output = "the container is paused".to_owned();
+                ready(ProbeResult { healthy: false, output, paused: true }).boxed()
+            }
+            Answer::Ends => {
+                self.end(task.id);
+                result(false)
+            }
         }
     }
 
@@ -226,7 +249,7 @@ impl Host for FakeHost {
     }
 
     fn images(&self) -> BoxFuture<'_, Vec<Digest>> {
-        ready(Vec::new()).boxed()
+        ready(self.lock().shelf.images.iter().map(|image| image.digest).collect()).boxed()
     }
 
     fn fetch(&self, _: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
@@ -242,9 +265,42 @@ impl Host for FakeHost {
         }
     }
 
-    fn discard(&self, _: Digest) -> BoxFuture<'_, Result<(), Failure>> {
+    fn discard(&self, image: Digest) -> BoxFuture<'_, Result<(), Failure>> {
+        let mut inner = self.lock();
+        inner.done.push(format!("discard {}", image.0[0]));
+        let Shelf { images, free, .. } = &mut inner.shelf;
+        images.retain(|shelved| {
+            let goes = shelved.digest == image;
+            free.0 += if goes { shelved.size.0 } else { 0 };
+            !goes
+        });
         ready(Ok(())).boxed()
     }
+
+    fn shelf(&self) -> BoxFuture<'_, Result<Shelf, Failure>> {
+        ready(Ok(self.lock().shelf.clone())).boxed()
+    }
+
+    fn touch(&self, images: Vec<Digest>) -> BoxFuture<'_, ()> {
+        self.lock().done.extend(images.iter().map(|image| format!("touch {}", image.0[0])));
+        ready(()).boxed()
+    }
+
+    fn stirred(&self) -> BoxFuture<'_, Stirred> {
+        pending().boxed()
+    }
+}
+
+/// Brings an image of 100 MB.
+async fn pull(pulling: watch::Sender<Pulling>, rate: u64) -> Result<Prepared, Failure> {
+    let total = Bytes(100_000_000);
+    let mut done = Bytes(0);
+    while done < total {
+        pulling.send_replace(Pulling { done, total });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        done.0 += rate;
+    }
+    Ok(Prepared::default())
 }
 
 /// The one task that tests need.
@@ -275,5 +331,6 @@ pub(crate) fn assigned(desired: Desired) -> Assigned {
         placement: Placement { node: NodeId(1), at: Timestamp(0), address, ports: Vec::new() },
         image: Digest([7; 32]),
         holders: Vec::new(),
+        pull: None,
     }
 }

@@ -397,20 +397,13 @@ fn look(dir: &Path) -> Result<Option<Found>, Failure> {
 }
 
 fn found(dir: &Path, exited: &handle::Exited) -> Found {
-    Found::Exited { exit: exited.exit, ran: exited.at.since(started_at(dir).unwrap_or(exited.at)) }
+    Found::Exited { exit: exited.exit, ran: exited.at.since(handle::started_at(dir).unwrap_or(exited.at)) }
 }
 
 /// How long ago that was, by this node's clock.
 fn age(since: Timestamp) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(since.0))
-}
-
-/// When the container began to run: its shim wrote the state then and never again.
-fn started_at(dir: &Path) -> Option<Timestamp> {
-    let written: SystemTime = std::fs::metadata(dir.join("state.json")).ok()?.modified().ok()?;
-    let since_epoch = written.duration_since(UNIX_EPOCH).ok()?;
-    Some(Timestamp(u64::try_from(since_epoch.as_millis()).ok()?))
 }
 
 /// Makes sure that nothing of an attempt runs, or ever will.
@@ -438,6 +431,20 @@ async fn blocking_watch(dir: PathBuf) -> Result<tokio::net::UnixStream, Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_a_container_ran_is_counted_from_its_start_however_often_it_was_paused() {
+        let dir = tempfile::tempdir().unwrap();
+        let exited = |at| handle::Exited { exit: Exit::Code(1), at: Timestamp(at), reason: None };
+        let ran = |at| match found(dir.path(), &exited(at)) {
+            Found::Exited { ran, .. } => ran.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ran(61_000), 0, "it never began");
+        let state = r#"{"pid":1,"at_ms":1000,"warnings":[],"paused":false}"#;
+        std::fs::write(dir.path().join("state.json"), state).unwrap();
+        assert_eq!(ran(61_000), 60);
+    }
 
     #[test]
     fn older_attempts_are_kept_for_their_logs() {

@@ -1,119 +1,310 @@
-//! Images from the nodes that hold them.
+//! Images from the nodes that hold them, and from registries.
+
+mod copy;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::error::Error;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, UNIX_EPOCH};
 
-use identity::{Connector, Expect};
-use model::{Bytes, Digest, NodeId};
-use wire::proto::agent::content_client::ContentClient;
-use wire::proto::agent::{Blob, DescribeImage, FetchBlob};
+use identity::Connector;
+use image::registry::{Progress, Reference};
+use model::{Bytes, Digest, Timestamp};
+use tokio::sync::{Notify, watch};
 
-use crate::host::{Failure, ImageSource};
+use crate::host::{Failure, ImageSource, PullFrom, Pulling, Shelf, Shelved, Stirred};
+use crate::real::registries::Registries;
 use crate::real::{blocking, failure};
 
+/// What fails on a disk with less room than this most likely fails for want of it.
+const NEARLY_FULL: Bytes = Bytes(64 << 20);
+
+/// Holders whose failures are told. More of them say the same.
+const TOLD: usize = 3;
+
+/// Brings images here, each once at a time, and says what of them is in use.
 #[derive(Debug)]
-pub(crate) struct Fetcher {
-    images: image::Store,
+pub struct Fetcher {
+    pub(crate) images: image::Store,
     connector: Connector,
-    /// One lock an image, so that thirty tasks that start at once copy it once.
+    pub(crate) registries: Registries,
+    /// The fetches that somebody waits for: thirty tasks that start at once bring their image once.
     // A std mutex around the map: it is held for one map operation and never across an await.
-    fetching: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<BTreeMap<Digest, Weak<Flight>>>,
+    busy: Busy,
+    arrived: Notify,
+    full: Notify,
+}
+
+/// One image on its way, for all who wait for it.
+#[derive(Debug)]
+struct Flight {
+    turn: tokio::sync::Mutex<()>,
+    progress: watch::Sender<Progress>,
+}
+
+/// The images that are being fetched or read, by how many.
+// A std mutex: it is held for one map operation and never across an await.
+#[derive(Clone, Debug, Default)]
+struct Busy(Arc<Mutex<BTreeMap<Digest, usize>>>);
+
+/// An image that may not be discarded as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    busy: Busy,
+    image: Digest,
+}
+
+impl Busy {
+    fn hold(&self, image: Digest) -> Hold {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(image).or_default() += 1;
+        Hold { busy: self.clone(), image }
+    }
+
+    fn has(&self, image: Digest) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&image)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut busy = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = busy.get_mut(&self.image) {
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&self.image);
+            }
+        }
+    }
 }
 
 impl Fetcher {
-    pub(crate) fn new(images: image::Store, connector: Connector) -> Self {
-        Self { images, connector, fetching: Mutex::default() }
+    pub fn new(images: image::Store, connector: Connector) -> Self {
+        Self {
+            images,
+            connector,
+            registries: Registries::default(),
+            flights: Mutex::default(),
+            busy: Busy::default(),
+            arrived: Notify::new(),
+            full: Notify::new(),
+        }
     }
 
     pub(crate) fn images(&self) -> Vec<Digest> {
         self.images.list().into_iter().map(|stored| stored.digest).collect()
     }
 
-    /// Makes sure that the image is here, copying it from the first holder that gives it.
-    pub(crate) async fn fetch(&self, source: ImageSource) -> Result<(), Failure> {
-        if self.images.contains(&source.digest) {
-            return Ok(());
-        }
-        let lock = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = { lock }.entry(source.digest).or_default().clone();
-        let _alone = lock.lock().await;
-        if self.images.contains(&source.digest) {
-            return Ok(());
-        }
-        let mut why = format!("no node holds image {}", source.digest);
-        for (node, address) in &source.holders {
-            match self.copy(source.digest, *node, *address).await {
-                Ok(()) => return Ok(()),
-                Err(Failure(cause)) => why = format!("cannot fetch the image from {address}: {cause}"),
-            }
-        }
-        Err(Failure(why))
+    /// Keeps an image from being discarded.
+    pub(crate) fn hold(&self, image: Digest) -> Hold {
+        self.busy.hold(image)
     }
 
-    async fn copy(&self, manifest: Digest, node: NodeId, address: SocketAddr) -> Result<(), Failure> {
-        let channel = self.connector.connect(address, Expect::Node(node)).await;
-        let channel = channel.map_err(|error| failure("no connection", &error))?;
-        let mut holder = ContentClient::new(channel);
-        let described = holder.describe(DescribeImage { manifest: manifest.to_string() }).await;
-        let described = described.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
-        for Blob { digest, size } in described.blobs {
-            let digest = wire::digest(&digest).map_err(|error| failure("a malformed answer", &error))?;
-            if !self.images.has_blob(&digest) {
-                self.copy_blob(&mut holder, digest, Bytes(size)).await?;
-            }
-        }
-        let images = self.images.clone();
-        let missing = blocking(move || {
-            images.complete(&manifest).map_err(|error| failure("what was copied is not the image", &error))
-        })
-        .await?;
-        match missing.first() {
-            None => Ok(()),
-            Some(missing) => Err(Failure(format!("it does not have all of the image: {missing} is missing"))),
-        }
-    }
-
-    async fn copy_blob(
+    /// Makes sure that the image is here: from the first holder that gives it, or else from its registry. `progress` shows
+    /// the layers, also of a fetch that somebody else has begun.
+    pub(crate) async fn fetch(
         &self,
-        holder: &mut ContentClient<tonic::transport::Channel>,
-        digest: Digest,
-        size: Bytes,
+        source: &ImageSource,
+        progress: &watch::Sender<Progress>,
     ) -> Result<(), Failure> {
-        let call = holder.fetch(FetchBlob { digest: digest.to_string() }).await;
-        let mut chunks = call.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
-        let images = self.images.clone();
-        // A few chunks in flight: the disk and the network each work while the other does.
-        let (pieces, mut written) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
-        let write = blocking(move || {
-            let bad = |error: image::IngestError| failure("cannot keep what was copied", &error);
-            let mut ingest = images.ingest(&digest, size).map_err(bad)?;
-            while let Some(piece) = written.blocking_recv() {
-                ingest.write(&piece).map_err(bad)?;
+        if self.images.contains(&source.digest) {
+            return Ok(());
+        }
+        let flight = self.flight(source.digest);
+        let mut seen = flight.progress.subscribe();
+        seen.mark_changed();
+        let fetched = async {
+            let _turn = flight.turn.lock().await;
+            if self.images.contains(&source.digest) {
+                return Ok(());
             }
-            ingest.finish().map_err(bad)
-        });
-        let read = async move {
-            while let Some(chunk) =
-                chunks.message().await.map_err(|status| Failure(status.message().to_owned()))?
-            {
-                if pieces.send(chunk.data).await.is_err() {
-                    // The writer has failed and says why itself.
-                    break;
-                }
-            }
-            Ok::<(), Failure>(())
+            let _hold = self.hold(source.digest);
+            self.bring(source, &flight.progress).await
         };
-        let (written, read) = tokio::join!(write, read);
-        read?;
-        written.map(drop)
+        let tell = async {
+            while seen.changed().await.is_ok() {
+                let now = seen.borrow_and_update().clone();
+                progress.send_replace(now);
+            }
+        };
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetched => fetched,
+            // It has a sender as long as the flight is there, which is until this returns.
+            () = tell => Err(Failure("the fetch was given up".to_owned())),
+        };
+        // What happened last may not have been told yet.
+        progress.send_replace(flight.progress.borrow().clone());
+        fetched
+    }
+
+    fn flight(&self, image: Digest) -> Arc<Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        if let Some(flight) = flights.get(&image).and_then(Weak::upgrade) {
+            return flight;
+        }
+        let progress = watch::Sender::new(Progress::default());
+        let flight = Arc::new(Flight { turn: tokio::sync::Mutex::new(()), progress });
+        flights.insert(image, Arc::downgrade(&flight));
+        flight
+    }
+
+    async fn bring(&self, source: &ImageSource, progress: &watch::Sender<Progress>) -> Result<(), Failure> {
+        let mut why = Vec::new();
+        for (node, address) in &source.holders {
+            match self.copy(source.digest, *node, *address, progress).await {
+                Ok(()) => return self.has_arrived(),
+                Err(Failure(cause)) => why.push(format!("from {address}: {cause}")),
+            }
+        }
+        why.truncate(TOLD);
+        if let Some(from) = &source.pull {
+            match self.pull(source.digest, from, progress).await {
+                Ok(()) => return self.has_arrived(),
+                Err(Failure(cause)) => why.push(format!("from registry {}: {cause}", from.origin.registry())),
+            }
+        }
+        Err(Failure(if why.is_empty() {
+            format!("no node holds image {}", source.digest)
+        } else {
+            format!("cannot fetch the image {}", why.join("; "))
+        }))
+    }
+
+    fn has_arrived(&self) -> Result<(), Failure> {
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    async fn pull(
+        &self,
+        image: Digest,
+        from: &PullFrom,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), Failure> {
+        let (client, credentials) =
+            self.registries.of(&from.registries).map_err(|error| self.failed(&error))?;
+        let reference = Reference::at(&from.origin, image).map_err(|error| self.failed(&error))?;
+        let pulled = client.pull(&self.images, &reference, &credentials, progress).await;
+        pulled.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// An error and its causes; whoever waits for a full disk is told of it.
+    fn failed(&self, error: &(dyn Error + 'static)) -> Failure {
+        // What unpacks a layer says it in words; the disk says it better.
+        let is_nearly = || self.images.space().is_ok_and(|space| space.free < NEARLY_FULL);
+        if is_full(error) || is_nearly() {
+            self.full.notify_one();
+        }
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let said = cause.to_string();
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
+            source = cause.source();
+        }
+        Failure(text)
+    }
+
+    /// Returns when an image has come, or could not for want of room.
+    pub(crate) async fn stirred(&self) -> Stirred {
+        tokio::select! {
+            biased;
+            () = self.full.notified() => Stirred::Full,
+            () = self.arrived.notified() => Stirred::Arrived,
+        }
     }
 
     pub(crate) async fn discard(&self, image: Digest) -> Result<(), Failure> {
+        if self.busy.has(image) {
+            return Err(Failure("the image is being fetched or read".to_owned()));
+        }
         let images = self.images.clone();
         blocking(move || {
             images.remove(&image).map(drop).map_err(|error| failure("cannot remove the image", &error))
         })
         .await
+    }
+
+    pub(crate) async fn shelf(&self) -> Result<Shelf, Failure> {
+        let (images, busy) = (self.images.clone(), self.busy.clone());
+        blocking(move || {
+            let space =
+                images.space().map_err(|error| failure("cannot ask for the room on the disk", &error))?;
+            let stored = images.list().into_iter().map(|stored| {
+                let used =
+                    images.last_used(&stored.digest).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                Shelved {
+                    digest: stored.digest,
+                    size: stored.size,
+                    used: Timestamp(u64::try_from(used.as_millis()).unwrap_or(u64::MAX)),
+                    busy: busy.has(stored.digest),
+                }
+            });
+            Ok(Shelf { images: stored.collect(), free: space.free, total: space.total })
+        })
+        .await
+    }
+
+    /// Notes that these images are used now.
+    pub(crate) async fn touch(&self, used: Vec<Digest>) {
+        let images = self.images.clone();
+        let noted = blocking(move || {
+            for image in used {
+                images.touch(&image).map_err(|error| failure("an image's use is not noted", &error))?;
+            }
+            Ok(())
+        });
+        if let Err(failure) = noted.await {
+            tracing::warn!(%failure, "an image may be taken for unused");
+        }
+    }
+}
+
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// How much of an image's layers is here.
+pub(crate) fn pulling(progress: &Progress) -> Pulling {
+    let sum = |of: fn(&image::registry::LayerProgress) -> Bytes| {
+        Bytes(progress.layers.iter().map(|layer| of(layer).0).sum())
+    };
+    Pulling { done: sum(|layer| layer.done), total: sum(|layer| layer.total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_busy_until_the_last_has_let_go_of_it() {
+        let (busy, image) = (Busy::default(), Digest([1; 32]));
+        let (one, two) = (busy.hold(image), busy.hold(image));
+        assert!(busy.has(image) && !busy.has(Digest([2; 32])));
+        drop(one);
+        assert!(busy.has(image));
+        drop(two);
+        assert!(!busy.has(image) && busy.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_full_disk_is_seen_behind_other_errors() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot keep it")]
+        struct Outer(#[source] io::Error);
+        assert!(is_full(&Outer(io::Error::from_raw_os_error(28))));
+        assert!(!is_full(&Outer(io::Error::from_raw_os_error(5))));
     }
 }

@@ -5,15 +5,18 @@ mod exec;
 mod grpc;
 mod http;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Probe;
+use runtime::handle::{self, Observed};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::host::ProbeResult;
 use crate::ledger::Assigned;
 use crate::real::disk::Disk;
+use crate::real::{blocking, failure};
 
 /// What is kept of an answer: Docker's `maxOutputLen`.
 const KEPT: usize = 4096;
@@ -59,8 +62,28 @@ impl Prober {
             Ok(output) => (true, output),
             Err(output) => (false, output),
         };
+        // Only afterwards: it may have been paused while it was asked.
+        let paused = !healthy && is_paused(self.disk.attempt(task.id, attempt)).await;
+        if paused {
+            "the container is paused".clone_into(&mut output);
+        }
         output.truncate(output.floor_char_boundary(KEPT));
-        ProbeResult { healthy, output }
+        ProbeResult { healthy, output, paused }
+    }
+}
+
+/// Whether the container of this directory stands still. One that cannot be looked at does not.
+async fn is_paused(dir: PathBuf) -> bool {
+    let look = blocking(move || {
+        handle::inspect(&dir).map_err(|error| failure("cannot inspect the container", &error))
+    });
+    match look.await {
+        Ok(Observed::Running(running)) => running.paused,
+        Ok(Observed::NotStarted | Observed::Starting | Observed::Exited(_) | Observed::Vanished) => false,
+        Err(failure) => {
+            tracing::debug!(%failure, "whether a container is paused is not known");
+            false
+        }
     }
 }
 
@@ -130,9 +153,9 @@ mod tests {
         let task = Assigned { placement, ..task };
         let most = Duration::from_secs(10);
         let there = prober.ask(&task, 1, Probe::Tcp { port }, most).await;
-        assert_eq!(there, ProbeResult { healthy: true, output: "connected".to_owned() });
+        assert_eq!(there, ProbeResult { healthy: true, output: "connected".to_owned(), paused: false });
         drop(listener);
         let gone = prober.ask(&task, 1, Probe::Tcp { port }, most).await;
-        assert!(!gone.healthy && gone.output.contains("refused"), "{gone:?}");
+        assert!(!gone.healthy && !gone.paused && gone.output.contains("refused"), "{gone:?}");
     }
 }

@@ -1,7 +1,9 @@
-//! Streams that a manager asks for: logs out, archives in, conversations, commits. The agent dials, so that a node need not be reachable.
+//! Streams that a manager asks for: logs out, archives in and out, images to and from registries, containers' changes into
+//! images. The agent dials, so that a node need not be reachable.
 
 mod commit;
 mod logs;
+mod transfers;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -21,9 +23,9 @@ use crate::agent::Opened;
 use crate::details::Details;
 use crate::host::Failure;
 use crate::real::disk::Disk;
-use crate::real::failure;
 use crate::real::talk::{Ear, Mouth};
 use crate::real::tasks::Tasks;
+use crate::real::{Fetcher, failure};
 use crate::uplink::Manager;
 
 /// Metadata that names the stream that is dialled.
@@ -35,17 +37,17 @@ const CHUNKS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Server {
     disk: Disk,
-    images: image::Store,
+    fetcher: Arc<Fetcher>,
     tasks: Tasks,
     connector: Connector,
 }
 
 impl Server {
-    /// `data` is the node's data directory.
-    /// `details` is what the agent knows of its tasks.
-    pub fn new(data: PathBuf, images: image::Store, details: Details, connector: Connector) -> Self {
+    /// `data` is the node's data directory, `fetcher` who brings images here and keeps them, and `details` what the agent
+    /// knows of its tasks.
+    pub fn new(data: PathBuf, fetcher: Arc<Fetcher>, details: Details, connector: Connector) -> Self {
         let disk = Disk::new(data);
-        Self { tasks: Tasks::new(disk.clone(), details), disk, images, connector }
+        Self { tasks: Tasks::new(disk.clone(), details), disk, fetcher, connector }
     }
 
     pub async fn run(self, mut opens: mpsc::UnboundedReceiver<Opened>) {
@@ -87,8 +89,12 @@ impl Server {
         let done = match what {
             Some(open::What::Logs(logs)) => self.logs(logs, &mut incoming, &sink).await,
             Some(open::What::Import(_)) => self.import(&mut incoming, &sink).await,
+            Some(open::What::Pull(pull)) => transfers::pull(&self.fetcher, pull, &mut incoming, &sink).await,
+            Some(open::What::Push(push)) => transfers::push(&self.fetcher, push, &mut incoming, &sink).await,
+            Some(open::What::Save(save)) => transfers::save(&self.fetcher, save, &sink).await,
+            Some(open::What::Details(details)) => transfers::details(&self.fetcher, details, &sink).await,
             Some(open::What::Commit(commit)) => {
-                commit::serve(&self.disk, &self.images, commit, &mut incoming, &sink).await
+                commit::serve(&self.disk, &self.fetcher.images, commit, &mut incoming, &sink).await
             }
             Some(open::What::Task(OpenTask { task })) => match named(task) {
                 Ok(task) => self.converse(Some(task), &mut incoming, &sink).await,
@@ -136,7 +142,7 @@ impl Server {
     async fn import(&self, incoming: &mut Streaming<Chunk>, sink: &Sink) -> Result<(), Failure> {
         let (pieces, archive) = mpsc::channel::<Vec<u8>>(8);
         let (progress, mut told) = tokio::sync::watch::channel(0u64);
-        let images = self.images.clone();
+        let images = self.fetcher.images.clone();
         let import = tokio::task::spawn_blocking(move || {
             let archive = Archive { pieces: archive, piece: Vec::new(), at: 0 };
             images.import(archive, &mut |now: image::Progress| {
@@ -152,10 +158,15 @@ impl Server {
                         }
                     }
                     Some(chunk::Kind::End(_)) => return,
-                    Some(chunk::Kind::Line(_)
+                    Some(
+                        chunk::Kind::Line(_)
                         | chunk::Kind::Import(_)
                         | chunk::Kind::Failure(_)
-                        | chunk::Kind::Piece(_)) | None => {
+                        | chunk::Kind::Piece(_)
+                        | chunk::Kind::Transfer(_)
+                        | chunk::Kind::Document(_),
+                    )
+                    | None => {
                         return;
                     }
                 }

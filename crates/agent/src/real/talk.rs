@@ -64,6 +64,12 @@ impl Mouth {
         self.0.send(chunk).await.map_err(|_| Gone)
     }
 
+    /// Until nobody hears any more: what tells that the client has hung up while its own words are not listened to, since
+    /// what they are for has no room for more.
+    pub(crate) async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     /// From a thread that may block.
     pub(crate) fn say_blocking(&self, kind: piece::Kind) -> Result<(), Gone> {
         let chunk = Chunk { kind: Some(chunk::Kind::Piece(Piece { kind: Some(kind) })) };

@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use model::{Exit, NodeId, Phase, TaskStatus, Timestamp};
+use model::{Desired, Exit, NodeId, Phase, TaskStatus, Timestamp};
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -64,6 +64,22 @@ async fn a_quick_start_is_not_worth_saying() {
     let mut staff = staff(&host);
     staff.assign(assigned(Desired::Running));
     let expected = expect![[r#"
+        Running 1
+        done: prepare, start 1
+    "#]];
+    check(&mut staff, &host, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_an_image_is_is_said_now_and_then() {
+    let host = Arc::new(FakeHost::default());
+    host.lock().rate = Some(25_000_000);
+    let mut staff = staff(&host);
+    staff.assign(assigned(Desired::Running));
+    let expected = expect![[r#"
+        Preparing 1
+        Preparing 1, reason: pulling shop:latest: 25 of 100 MB
+        Preparing 1, reason: pulling shop:latest: 75 of 100 MB
         Running 1
         done: prepare, start 1
     "#]];

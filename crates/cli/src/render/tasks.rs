@@ -28,6 +28,8 @@ pub(crate) struct Row<'a> {
     since: Option<String>,
     reason: Option<&'a str>,
     node_address: Option<&'a str>,
+    /// What was asked for and its node does not do.
+    warnings: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +59,7 @@ fn row(task: &api::Task) -> Row<'_> {
         since,
         reason,
         node_address,
+        warnings,
     } = task;
     Row {
         service,
@@ -73,6 +76,7 @@ fn row(task: &api::Task) -> Row<'_> {
         since: times::rfc3339(*since),
         reason: known(reason),
         node_address: known(node_address),
+        warnings,
     }
 }
 
@@ -86,7 +90,7 @@ pub(crate) fn tasks_table(tasks: &[api::Task], wide: bool, now: u64) -> String {
     if wide {
         let header = [
             "SERVICE", "SLOT", "TASK", "NODE", "DESIRED", "PHASE", "ATTEMPT", "READY", "IMAGE", "ADDRESS",
-            "PORTS", "SINCE", "REASON",
+            "PORTS", "SINCE", "REASON", "WARNINGS",
         ];
         return table(&header, &tasks.iter().map(|task| wide_cells(task, now)).collect::<Vec<_>>());
     }
@@ -103,8 +107,19 @@ fn cells(task: &api::Task, now: u64) -> Vec<String> {
         yes_no(task.ready),
         ports(task),
         times::ago(now, task.since),
-        task.reason.clone(),
+        reason(task),
     ]
+}
+
+/// Why it is where it is; or that it is so with less than was asked for.
+fn reason(task: &api::Task) -> String {
+    match task.warnings.as_slice() {
+        [first, others @ ..] if task.reason.is_empty() => match others.len() {
+            0 => format!("warning: {first}"),
+            more => format!("warning: {first} (and {more} more)"),
+        },
+        _ => task.reason.clone(),
+    }
 }
 
 fn wide_cells(task: &api::Task, now: u64) -> Vec<String> {
@@ -122,6 +137,7 @@ fn wide_cells(task: &api::Task, now: u64) -> Vec<String> {
         ports(task),
         times::ago(now, task.since),
         task.reason.clone(),
+        task.warnings.join("; "),
     ]
 }
 
@@ -163,7 +179,12 @@ mod tests {
             since: 1_700_000_000_000,
             reason: String::new(),
             node_address: "10.199.7.1".to_owned(),
+            warnings: Vec::new(),
         }
+    }
+
+    fn degraded(warnings: &[&str]) -> api::Task {
+        api::Task { warnings: warnings.iter().map(|text| (*text).to_owned()).collect(), ..running() }
     }
 
     fn waiting() -> api::Task {
@@ -190,10 +211,24 @@ mod tests {
     #[test]
     fn the_wide_table_has_every_column() {
         expect![[r#"
-            SERVICE    SLOT  TASK    NODE  DESIRED  PHASE    ATTEMPT  READY  IMAGE         ADDRESS     PORTS                     SINCE   REASON
-            hello/web  1     s1-1-1  n1    running  running  1        yes    nginx:latest  10.208.0.2  10.199.7.1:30001->80/tcp  1m ago
+            SERVICE    SLOT  TASK    NODE  DESIRED  PHASE    ATTEMPT  READY  IMAGE         ADDRESS     PORTS                     SINCE   REASON  WARNINGS
+            hello/web  1     s1-1-1  n1    running  running  1        yes    nginx:latest  10.208.0.2  10.199.7.1:30001->80/tcp  1m ago  -
+            hello/web  1     s1-1-1  n1    running  running  1        yes    nginx:latest  10.208.0.2  10.199.7.1:30001->80/tcp  1m ago  -       no swap limit; no quota
         "#]]
-        .assert_eq(&tasks_table(&[running()], true, NOW));
+        .assert_eq(&tasks_table(&[running(), degraded(&["no swap limit", "no quota"])], true, NOW));
+    }
+
+    #[test]
+    fn a_task_with_less_than_was_asked_for_is_marked_unless_there_is_something_else_to_say() {
+        let failing = api::Task { reason: "exit code 1".to_owned(), ..degraded(&["no swap limit"]) };
+        let tasks = [degraded(&["no swap limit"]), degraded(&["no swap limit", "no quota", "no"]), failing];
+        expect![[r#"
+            SERVICE    SLOT  NODE  PHASE    READY  PORTS                     SINCE   REASON
+            hello/web  1     n1    running  yes    10.199.7.1:30001->80/tcp  1m ago  warning: no swap limit
+            hello/web  1     n1    running  yes    10.199.7.1:30001->80/tcp  1m ago  warning: no swap limit (and 2 more)
+            hello/web  1     n1    running  yes    10.199.7.1:30001->80/tcp  1m ago  exit code 1
+        "#]]
+        .assert_eq(&tasks_table(&tasks, false, NOW));
     }
 
     #[test]
@@ -220,7 +255,10 @@ mod tests {
                 ],
                 "since": "2023-11-14T22:13:20.000Z",
                 "reason": null,
-                "node_address": "10.199.7.1"
+                "node_address": "10.199.7.1",
+                "warnings": [
+                  "no swap limit"
+                ]
               },
               {
                 "service": "hello/web",
@@ -236,11 +274,12 @@ mod tests {
                 "ports": [],
                 "since": null,
                 "reason": "no node has 4 CPUs free",
-                "node_address": null
+                "node_address": null,
+                "warnings": []
               }
             ]
         "#]]
-        .assert_eq(&document::json(&rows(&[running(), waiting()])));
+        .assert_eq(&document::json(&rows(&[degraded(&["no swap limit"]), waiting()])));
     }
 
     #[test]

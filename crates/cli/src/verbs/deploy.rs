@@ -12,6 +12,7 @@ use wire::proto::api::{ConvergeRequest, DeployRequest};
 use crate::cluster::{Effect, Operation, request};
 use crate::failure::Failure;
 use crate::input;
+use crate::render;
 use crate::session::Session;
 use crate::settle::{Accepted, settle};
 use crate::verbs::Wait;
@@ -84,11 +85,14 @@ impl Deploy {
         session.if_interrupted(format!("the change may have been made; `{look}` shows it"));
         let operand = stack.to_string();
         let operation = Operation { operand: &operand, effect: Effect::Changes, list: "gantry image ls" };
-        let sent = cluster.call(operation, self.wait.timeout, |mut client| {
+        let sent = cluster.call_patiently(operation, self.wait.timeout, |mut client| {
             let deploy = deploy.clone();
             async move { client.deploy(deploy).await }
         });
         let reply = sent.await?;
+        for warning in &reply.warnings {
+            session.output.say(&format!("warning: {}", render::plain(warning)));
+        }
         if !reply.changed {
             session.output.say(&format!("{stack}: nothing to change"));
         }

@@ -9,12 +9,18 @@ use crate::render::{self, Format};
 use crate::session::Session;
 use crate::times;
 use crate::verbs::import::Import;
+use crate::verbs::transfer::{Inspect, Pull, Push, Save, Tag};
 
 /// The images that the cluster keeps
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Image {
     Import(Import),
+    Pull(Pull),
+    Push(Push),
     Ls(Ls),
+    Inspect(Inspect),
+    Tag(Tag),
+    Save(Save),
     Rm(Rm),
 }
 
@@ -22,7 +28,7 @@ pub enum Image {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   gantry image ls
-  gantry image ls -o json")]
+  gantry image ls -o wide")]
 pub struct Ls {
     /// How to write them
     #[arg(short, long, value_enum, default_value_t)]
@@ -42,6 +48,11 @@ impl Image {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::Import(command) => command.run(session).await,
+            Self::Pull(command) => command.run(session).await,
+            Self::Push(command) => command.run(session).await,
+            Self::Inspect(command) => command.run(session).await,
+            Self::Tag(command) => command.run(session).await,
+            Self::Save(command) => command.run(session).await,
             Self::Ls(command) => command.run(session).await,
             Self::Rm(command) => command.run(session).await,
         }

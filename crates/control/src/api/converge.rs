@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use controllers::Object;
 use model::{Desired, Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
 use state::{Service, State};
 use store::Watch;
@@ -10,7 +9,7 @@ use tonic::Status;
 use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
 
 use crate::WallClock;
-use crate::api::{Answers, Api, name, service_name};
+use crate::api::{Answers, Api, name, service_name, views};
 
 /// What is being waited for.
 struct Goal {
@@ -121,8 +120,7 @@ fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -
     one.ready = u32::try_from(slots.ready.len()).unwrap_or(u32::MAX);
     one.current = u32::try_from(slots.current.len()).unwrap_or(u32::MAX);
     if !service.removing {
-        let plan = controllers::plan(state, Object::Service(id), now);
-        waiting.extend(plan.notes.iter().map(ToString::to_string));
+        waiting.extend(views::notes(state, id, now).into_iter().map(|(_, why)| why));
     }
     one.waiting = waiting.into_iter().collect();
     one
@@ -177,9 +175,97 @@ fn count(
     }
     if task.placement.is_none() {
         waiting.insert(scheduler::explain(state, id).to_string());
-    } else if !task.is_running()
+    } else if !task.is_ready()
         && let Some(reason) = task.status.as_ref().and_then(|status| status.reason.clone())
     {
         waiting.insert(format!("slot {}: {reason}", id.slot));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use model::TaskStatus;
+    use state::Command;
+
+    use super::*;
+    use crate::fixture::World;
+
+    /// The task's agent says the same again, with a reason.
+    fn explain(world: &mut World, task: &str, reason: &str) {
+        let id = world.task(task);
+        let row = world.state.task(id).unwrap();
+        let (node, status) = (row.placement.as_ref().unwrap().node, row.status.clone().unwrap());
+        let status = TaskStatus { seq: status.seq + 1, reason: Some(reason.to_owned()), ..status };
+        world.must(Command::Report { node, statuses: vec![(id, status)] });
+    }
+
+    /// How far `hello` is, as who deployed it is told, once the planners know why these tasks are where they are.
+    fn check(fixture: &str, reasons: &[(&str, &str)], expected: &Expect) {
+        let mut world = World::of(fixture);
+        for (task, reason) in reasons {
+            explain(&mut world, task, reason);
+        }
+        world.run("plan");
+        let stacks = BTreeSet::from(["hello".parse().unwrap()]);
+        let goal = Goal { stacks, services: BTreeSet::new(), gone: false };
+        let Progress { services, converged } = progress(&world.state, &goal, world.now);
+        let mut text = String::new();
+        for ServiceProgress { service, desired, running, ready, current, leaving, waiting } in services {
+            text +=
+                &format!("{service}: {running} run, {ready} of {desired} are ready, {current} of them new");
+            text += &format!(", {leaving} leave\n");
+            text.extend(waiting.iter().map(|why| format!("  {why}\n")));
+        }
+        expected.assert_eq(&format!("{text}converged: {converged}\n"));
+    }
+
+    #[test]
+    fn what_runs_and_is_not_ready_is_waited_for_and_says_why() {
+        check(
+            "nodes n1
+             service hello/web x3
+             deploy
+             settle
+             report web.1 unready
+             report web.2 unready",
+            &[("web.2", "not ready: connection refused")],
+            &expect![[r#"
+                hello/web: 3 run, 1 of 3 are ready, 1 of them new, 0 leave
+                  slot 2: not ready: connection refused
+                converged: false
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_ready_needs_no_reason() {
+        check(
+            "nodes n1\n service hello/web x1\n deploy\n settle",
+            &[("web.1", "it was slow")],
+            &expect![[r#"
+                hello/web: 1 run, 1 of 1 are ready, 1 of them new, 0 leave
+                converged: true
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_has_failed_says_how() {
+        check(
+            "nodes n1
+             service hello/web x2 restart=on-failure
+             deploy
+             settle
+             report web.1 gaveup
+             report web.2 failing",
+            &[("web.1", "unhealthy: a check failed: no"), ("web.2", "exit code 1: no database")],
+            &expect![[r#"
+                hello/web: 0 run, 0 of 2 are ready, 0 of them new, 0 leave
+                  slot 1 failed as often as its restart policy allows: unhealthy: a check failed: no
+                  slot 2 keeps failing and waits before it is tried again: exit code 1: no database
+                converged: false
+            "#]],
+        );
     }
 }

@@ -1,17 +1,17 @@
-//! An archive on its way from the client to one node, and from there to a second.
+//! An archive on its way from the client to one node, and from there to a second. And what images are called.
 
 use std::time::Duration;
 
 use model::{ImageName, Liveness, NodeId};
-use state::{Command, State};
+use state::{Command, Rejected, State};
 use store::Store;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use wire::proto::agent::{Chunk, ImportedImage, Open, OpenImport, chunk, open};
-use wire::proto::api::{ImportChunk, ImportProgress};
+use wire::proto::api::{ChangeReply, ImportChunk, ImportProgress, TagImageRequest};
 
-use crate::api::{ANSWERS, Answers, Api, refused, views};
+use crate::api::{ANSWERS, Answers, Api, change, image_name, image_tag, refused, views};
 use crate::streams::Dialled;
 
 /// How long a node has to dial a stream that it was told to open.
@@ -27,9 +27,9 @@ pub(super) async fn import(
     mut chunks: Streaming<ImportChunk>,
 ) -> Result<Answers<ImportProgress>, Status> {
     let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("no archive was sent"))?;
-    let name = if first.name.is_empty() { None } else { Some(image_name(&first.name)?) };
+    let name = if first.name.is_empty() { None } else { Some(image_tag(&first.name)?) };
     let node = choose_node(&api).await?;
-    let dialled = dial(&api, node).await?;
+    let dialled = dial(&api, node, open::What::Import(OpenImport {})).await?;
     let (progress, answers) = mpsc::channel(ANSWERS);
     // The work lives in the answer: when the client hangs up, it is dropped half way, and the node discards its part.
     let work = async move {
@@ -41,21 +41,36 @@ pub(super) async fn import(
     Ok(Box::pin(crate::streams::driven(ReceiverStream::new(answers), work)))
 }
 
-fn image_name(text: &str) -> Result<ImageName, Status> {
-    text.parse().map_err(|error: model::InvalidImageName| Status::invalid_argument(error.to_string()))
+/// Gives an image another name.
+pub(super) async fn tag(api: &Api, request: TagImageRequest) -> Result<ChangeReply, Status> {
+    let TagImageRequest { request, name, target } = request;
+    let (name, target) = (image_name(&name)?, image_tag(&target)?);
+    let state = api.state().await?;
+    if let Some(outcome) = api.answered(&state, &request)? {
+        return Ok(change(&outcome.map_err(|rejected| refused(&rejected))?, 0, Vec::new()));
+    }
+    let image = state.image_named(&name).ok_or_else(|| absent(&name))?;
+    let size = model::Bytes(0);
+    let named = Command::NameImage { name: target, image, size, origin: None, automatic: false };
+    Ok(change(&api.propose_one(&request, named).await?, 0, Vec::new()))
+}
+
+pub(super) fn absent(name: &ImageName) -> Status {
+    refused(&Rejected::NoImage(name.clone()))
 }
 
 /// The leader's own node if it can, since the archive is here already; otherwise the first that is connected.
-async fn choose_node(api: &Api) -> Result<NodeId, Status> {
+pub(super) async fn choose_node(api: &Api) -> Result<NodeId, Status> {
     let connected = api.dispatcher.connected().await;
     let own = connected.iter().find(|node| **node == api.parts.node);
     let node = own.or_else(|| connected.first()).copied();
     node.ok_or_else(|| Status::unavailable("no node is connected that could take the image; try again"))
 }
 
-async fn dial(api: &Api, node: NodeId) -> Result<Dialled, Status> {
+/// Has the node open a stream, and waits until it has.
+pub(super) async fn dial(api: &Api, node: NodeId, what: open::What) -> Result<Dialled, Status> {
     let expected = api.streams.expect();
-    let open = Open { stream: expected.id.clone(), what: Some(open::What::Import(OpenImport {})) };
+    let open = Open { stream: expected.id.clone(), what: Some(what) };
     api.dispatcher.tell(node, open).await.map_err(|error| Status::unavailable(error.to_string()))?;
     match tokio::time::timeout(DIAL, expected.dialled()).await {
         Ok(Some(dialled)) => Ok(dialled),
@@ -95,7 +110,12 @@ async fn run(
                 },
                 Some(chunk::Kind::Failure(why)) => return Err(Status::failed_precondition(why)),
                 Some(
-                    chunk::Kind::Data(_) | chunk::Kind::Line(_) | chunk::Kind::End(_) | chunk::Kind::Piece(_),
+                    chunk::Kind::Data(_)
+                    | chunk::Kind::Line(_)
+                    | chunk::Kind::End(_)
+                    | chunk::Kind::Piece(_)
+                    | chunk::Kind::Transfer(_)
+                    | chunk::Kind::Document(_),
                 )
                 | None => {}
             }
@@ -126,7 +146,7 @@ async fn record(
     let digest = wire::digest(&done.digest).map_err(|error| Status::internal(error.to_string()))?;
     let names = match name {
         Some(name) => vec![name],
-        None => done.names.iter().map(|name| image_name(name)).collect::<Result<_, _>>()?,
+        None => done.names.iter().map(|name| image_tag(name)).collect::<Result<_, _>>()?,
     };
     if names.is_empty() {
         return Err(Status::invalid_argument(

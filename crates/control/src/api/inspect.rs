@@ -1,6 +1,8 @@
 //! One object as a JSON document.
 
-use model::{Name, TaskId, Timestamp};
+mod container;
+
+use model::{Digest, Name, TaskId, Timestamp};
 use serde_json::{Value, json};
 use state::State;
 use tonic::Status;
@@ -28,20 +30,6 @@ fn time(at: Timestamp) -> Value {
 
 fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
     let (id, service) = state.service_named(&reference.parse().ok()?)?;
-    let task = &service.spec.task;
-    let resources = &task.resources;
-    let constraints: Vec<String> = task.constraints.iter().map(ToString::to_string).collect();
-    let ports: Vec<Value> = task
-        .ports
-        .iter()
-        .map(|port| {
-            let host = match port.publish {
-                model::Publish::AnyHostPort => Value::Null,
-                model::Publish::HostPort(host) => host.into(),
-            };
-            json!({ "target": port.target, "host": host, "protocol": port.protocol.as_str() })
-        })
-        .collect();
     let versions: Vec<Value> = service
         .templates
         .iter()
@@ -53,12 +41,6 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             })
         })
         .collect();
-    let restart = &task.restart;
-    let condition = match restart.condition {
-        model::RestartCondition::Never => "none",
-        model::RestartCondition::OnFailure => "on-failure",
-        model::RestartCondition::Always => "any",
-    };
     Some((
         "service",
         json!({
@@ -71,32 +53,7 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "labels": service.spec.labels,
             "version": service.version.0,
             "versions": versions,
-            "task": {
-                "image": task.image.as_str(),
-                "entrypoint": task.entrypoint,
-                "command": task.command,
-                "environment": task.environment,
-                "labels": task.labels,
-                "working_dir": task.working_dir,
-                "user": task.user,
-                "ports": ports,
-                "constraints": constraints,
-                "reservations": {
-                    "cpu_millis": resources.reservations.cpu.0,
-                    "memory_bytes": resources.reservations.memory.0,
-                },
-                "limits": {
-                    "cpu_millis": resources.limits.cpu.map(|cpu| cpu.0),
-                    "memory_bytes": resources.limits.memory.map(|memory| memory.0),
-                    "pids": resources.limits.pids,
-                },
-                "restart": {
-                    "condition": condition,
-                    "delay_ms": restart.delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
-                    "max_attempts": restart.max_attempts,
-                    "window_ms": u64::try_from(restart.window.as_millis()).unwrap_or(u64::MAX),
-                },
-            },
+            "task": container::task(&service.spec.task),
         }),
     ))
 }
@@ -119,6 +76,7 @@ fn task(state: &State, reference: &str) -> Option<(&'static str, Value)> {
         since,
         reason,
         node_address,
+        warnings,
     } = views::view(state, id, row)?;
     let ports: Vec<Value> = ports
         .iter()
@@ -146,6 +104,7 @@ fn task(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "since": time(Timestamp(since)),
             "exit": exit.map(|exit| exit.to_string()),
             "reason": unless_empty(reason),
+            "warnings": warnings,
         }),
     ))
 }
@@ -198,9 +157,14 @@ fn image(state: &State, reference: &str) -> Option<(&'static str, Value)> {
         Ok(name) => state.image_named(&name)?,
         Err(_) => reference.parse().ok()?,
     };
+    Some(("image", image_document(state, digest)?))
+}
+
+/// What the cluster knows of an image.
+pub(super) fn image_document(state: &State, digest: Digest) -> Option<Value> {
     let image = state.image(digest)?;
-    let names: Vec<&str> =
-        state.tags().filter(|(_, tagged)| *tagged == digest).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = state.names_of(digest).map(|(name, _)| name.as_str()).collect();
+    let asked = state.names_of(digest).filter_map(|(_, tag)| tag.asked).max();
     let copies: Vec<Value> = image
         .copies
         .iter()
@@ -209,14 +173,62 @@ fn image(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             json!({ "node": node, "held_since": since.map(time) })
         })
         .collect();
-    Some((
-        "image",
-        json!({
-            "names": names,
-            "digest": digest.to_string(),
-            "size": image.size.0,
-            "imported": time(image.imported),
-            "copies": copies,
-        }),
-    ))
+    let uses = |service: &state::Service| service.templates.values().any(|template| template.image == digest);
+    let services: Vec<String> = state
+        .services()
+        .filter(|(_, service)| !service.removing && uses(service))
+        .map(|(_, service)| service.name.to_string())
+        .collect();
+    Some(json!({
+        "names": names,
+        "digest": digest.to_string(),
+        // What nobody has looked at has no size yet.
+        "size": (image.size.0 > 0).then_some(image.size.0),
+        "imported": time(image.imported),
+        "origin": image.origin.as_ref().map(ToString::to_string),
+        "asked": asked.map(time),
+        "copies": copies,
+        "services": services,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::TaskStatus;
+    use state::Command;
+
+    use super::*;
+    use crate::fixture::World;
+
+    fn inspected(world: &World, reference: &str) -> Value {
+        let InspectReply { kind: _, json } = answer(&world.state, reference).unwrap();
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn a_service_says_what_was_declared_of_its_tasks() {
+        let world = World::of("nodes n1\n service hello/web x2 cpu=0.5\n deploy");
+        let service = inspected(&world, "hello/web");
+        assert_eq!(service["replicas"], 2);
+        let task = &service["task"];
+        assert_eq!(task["reservations"]["cpu_millis"], 500);
+        assert_eq!(task["health"], json!({ "check": "image" }));
+        assert_eq!(task["container"]["stop"], json!({ "signal": null, "grace_ms": 10_000 }));
+        assert_eq!((&task["readiness"], &task["pull_policy"]), (&Value::Null, &json!("missing")));
+    }
+
+    #[test]
+    fn a_task_says_what_its_node_does_not_do() {
+        let mut world = World::of("nodes n1\n service hello/web x1\n deploy\n settle");
+        let id = world.task("web.1");
+        assert_eq!(inspected(&world, &id.to_string())["warnings"], json!([]));
+        let row = world.state.task(id).unwrap();
+        let (node, status) = (row.placement.as_ref().unwrap().node, row.status.clone().unwrap());
+        let warnings = vec!["no swap limit".to_owned()];
+        let status = TaskStatus { seq: status.seq + 1, warnings, ..status };
+        world.must(Command::Report { node, statuses: vec![(id, status)] });
+        assert_eq!(inspected(&world, &id.to_string())["warnings"], json!(["no swap limit"]));
+        let listed = views::tasks(&world.state, &api::ListRequest::default(), world.now).unwrap();
+        assert_eq!(listed.tasks[0].warnings, ["no swap limit"]);
+    }
 }

@@ -155,9 +155,14 @@ fn answers(incoming: Streaming<Chunk>) -> impl futures::Stream<Item = Result<Pie
                     Some(chunk::Kind::Failure(why)) => Some((Err(Status::failed_precondition(why)), None)),
                     Some(chunk::Kind::End(_)) => None,
                     // Of other streams than this one.
-                    Some(chunk::Kind::Data(_) | chunk::Kind::Line(_) | chunk::Kind::Import(_)) | None => {
-                        continue;
-                    }
+                    Some(
+                        chunk::Kind::Data(_)
+                        | chunk::Kind::Line(_)
+                        | chunk::Kind::Import(_)
+                        | chunk::Kind::Transfer(_)
+                        | chunk::Kind::Document(_),
+                    )
+                    | None => continue,
                 },
                 Ok(None) => Some((Err(Status::unavailable("the node hung up in the middle")), None)),
                 Err(status) => {

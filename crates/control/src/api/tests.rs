@@ -1,5 +1,7 @@
 //! What users are answered by a manager that needs no others.
 
+mod pulls;
+
 use futures::StreamExt as _;
 use identity::{CaCertificate, Credentials, KeyPair, Subject};
 use model::{NodeId, RequestId, Role};

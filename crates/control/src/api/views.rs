@@ -1,12 +1,14 @@
 //! Rows as users see them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use controllers::Object;
+use controllers::{Object, Waiting};
 use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
 use state::{Service, State};
 use tonic::Status;
-use wire::proto::api::{self, ImageList, ListRequest, NodeList, ServiceList, StackList, TaskList};
+use wire::proto::api::{
+    self, ImageList, ListRequest, NodeList, RegistryList, ServiceList, StackList, TaskList,
+};
 
 pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
     let wanted =
@@ -132,6 +134,7 @@ pub(super) fn view(state: &State, id: TaskId, task: &Task) -> Option<api::Task> 
         since: status.map_or_else(|| placement.map_or(task.created, |p| p.at), |status| status.at).0,
         reason: reason(state, id, task),
         node_address: node.map(|node| node.address.ip().to_string()).unwrap_or_default(),
+        warnings: status.map(|status| status.warnings.clone()).unwrap_or_default(),
     })
 }
 
@@ -146,6 +149,24 @@ fn reason(state: &State, id: TaskId, task: &Task) -> String {
     task.status.as_ref().and_then(|status| status.reason.clone()).unwrap_or_default()
 }
 
+/// Why slots of a service are left as they are; where that is for a failure, with what its last task said of it.
+pub(super) fn notes(state: &State, id: model::ServiceId, now: Timestamp) -> Vec<(u32, String)> {
+    let ended = state.tasks_of(id).filter(|(_, row)| row.ended().is_some());
+    // They come by slot and then by age, so that of each slot the last one stays.
+    let last: BTreeMap<u32, &Task> = ended.map(|(task, row)| (task.slot, row)).collect();
+    let said = |slot: u32| last.get(&slot)?.status.as_ref()?.reason.as_deref();
+    let notes = controllers::plan(state, Object::Service(id), now).notes.into_iter();
+    notes
+        .map(|note| {
+            let why = match note.why {
+                Waiting::ToTryAgain { .. } | Waiting::GivenUp => said(note.slot),
+                Waiting::ForItsPredecessor(_) | Waiting::Completed | Waiting::ItsTurn => None,
+            };
+            (note.slot, why.map_or_else(|| note.to_string(), |why| format!("{note}: {why}")))
+        })
+        .collect()
+}
+
 /// Slots that are wanted and have no task now, with the reason.
 fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
     let mut rows = Vec::new();
@@ -156,15 +177,15 @@ fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
         }
         let held = state.tasks_of(id).filter(|(_, row)| row.is_live() && row.ended().is_none());
         let shown: BTreeSet<u32> = held.map(|(task, _)| task.slot).collect();
-        for note in controllers::plan(state, Object::Service(id), now).notes {
-            if !shown.contains(&note.slot) {
+        for (slot, reason) in notes(state, id, now) {
+            if !shown.contains(&slot) {
                 rows.push(api::Task {
                     service: name.clone(),
-                    slot: note.slot,
+                    slot,
                     desired: "running".to_owned(),
                     phase: "waiting".to_owned(),
                     image: service.spec.task.image.to_string(),
-                    reason: note.to_string(),
+                    reason,
                     ..api::Task::default()
                 });
             }
@@ -219,6 +240,7 @@ pub(super) fn images(state: &State) -> ImageList {
             size: image.size.0,
             imported: image.imported.0,
             nodes: nodes.clone(),
+            origin: image.origin.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let names: Vec<String> =
             state.tags().filter(|(_, tagged)| *tagged == digest).map(|(name, _)| name.to_string()).collect();
@@ -229,4 +251,19 @@ pub(super) fn images(state: &State) -> ImageList {
     }
     images.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
     ImageList { images }
+}
+
+/// What is kept of registries, without the secrets.
+pub(super) fn registries(state: &State) -> RegistryList {
+    let registries = state.registries().map(|(name, registry)| {
+        let model::Registry { mirrors, ca, insecure, credential } = registry;
+        api::Registry {
+            registry: name.to_string(),
+            username: credential.as_ref().map(|credential| credential.username.clone()).unwrap_or_default(),
+            insecure: *insecure,
+            mirrors: mirrors.iter().map(ToString::to_string).collect(),
+            ca: u32::try_from(ca.len()).unwrap_or(u32::MAX),
+        }
+    });
+    RegistryList { registries: registries.collect() }
 }

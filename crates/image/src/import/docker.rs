@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::spool::{self, Spool};
 use super::{Draft, ImportError, Staging, name};
-use crate::document::InvalidDocument;
+use crate::document::{InvalidDocument, read_json};
 use crate::limits;
 
 #[derive(Deserialize)]
@@ -54,6 +54,6 @@ pub(super) fn names(spool: &Spool) -> Result<BTreeSet<ImageName>, ImportError> {
 }
 
 fn images(spool: &Spool) -> Result<Vec<Image>, ImportError> {
-    serde_json::from_slice(&spool.text(spool::MANIFEST)?)
+    read_json(&spool.text(spool::MANIFEST)?)
         .map_err(|source| ImportError::Json { name: spool::MANIFEST.to_owned(), source })
 }

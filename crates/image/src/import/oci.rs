@@ -8,7 +8,7 @@ use model::{Bytes, Digest, ImageName};
 use super::spool::{self, Spool, blob_name};
 use super::{Draft, ImportError, Staging, docker, name};
 use crate::config::ImageConfig;
-use crate::document::{Descriptor, Document, Manifest, Platform};
+use crate::document::{Descriptor, Document, Manifest, Platform, listed};
 
 /// Documents read in search of the one manifest; a multi-platform image has some twenty.
 const DOCUMENTS: usize = 256;
@@ -58,10 +58,7 @@ fn one(spool: &Spool, candidates: BTreeMap<Digest, Candidate>) -> Result<Candida
             Err(ImportError::Several { count, names: all.map(ToString::to_string).collect() })
         }
         (None, _) if others.is_empty() => Err(ImportError::NoImage),
-        (None, _) => {
-            let found = others.into_iter().collect::<Vec<_>>().join(", ");
-            Err(ImportError::Platform { wanted: here.to_string(), found })
-        }
+        (None, _) => Err(ImportError::Platform { wanted: here.to_string(), found: listed(&others) }),
     }
 }
 
@@ -110,8 +107,7 @@ fn candidates(spool: &Spool) -> Result<BTreeMap<Digest, Candidate>, ImportError>
         }
     }
     if found.is_empty() && !elsewhere.is_empty() {
-        let elsewhere = elsewhere.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(ImportError::Platform { wanted: here.to_string(), found: elsewhere });
+        return Err(ImportError::Platform { wanted: here.to_string(), found: listed(&elsewhere) });
     }
     Ok(found)
 }

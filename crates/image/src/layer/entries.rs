@@ -123,7 +123,7 @@ fn node(tree: &mut Tree, entry: &Entry, spot: Spot<'_>, (kind, device): (FileTyp
 }
 
 /// Owner, mode and time are the target's own: its entry came first.
-fn hard_link(tree: &Tree, entry: &Entry, spot: Spot<'_>, target: &[u8]) -> Result<(), LayerError> {
+fn hard_link(tree: &mut Tree, entry: &Entry, spot: Spot<'_>, target: &[u8]) -> Result<(), LayerError> {
     let absent = || LayerError::refused(entry, "the entry that it is another name of is not in the layer");
     let target =
         Clean::new(target).map_err(|_| LayerError::refused(entry, "its target leads out of the layer"))?;

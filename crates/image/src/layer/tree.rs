@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::opaque::Opaque;
-use crate::limits::OverLimit;
+use crate::limits::{self, OverLimit};
 use crate::path::{DEPTH, LENGTH};
 use crate::tape::{Entry, Modified};
 
@@ -42,6 +42,8 @@ pub(super) struct Tree {
     root: OwnedFd,
     /// Set last, since every entry made in a directory changes its time.
     directories: Vec<(Vec<u8>, Modified)>,
+    /// How many directories may still be made that have no entry: the path of one entry can have two hundred.
+    implied_left: u64,
     opaque: Opaque,
     skipped_xattrs: u64,
 }
@@ -84,7 +86,8 @@ impl Tree {
         let root = open_root(path)?;
         // Whatever the umask made of it; a layer that has an entry for its root overrides this.
         rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
-        Ok(Self { root, directories: Vec::new(), opaque: Opaque::default(), skipped_xattrs: 0 })
+        let (implied_left, opaque) = (limits::ENTRIES, Opaque::default());
+        Ok(Self { root, directories: Vec::new(), implied_left, opaque, skipped_xattrs: 0 })
     }
 
     pub(super) fn root(&self) -> io::Result<Directory> {
@@ -93,7 +96,7 @@ impl Tree {
 
     /// Opens a directory of the layer, following links as they lead inside it. With `create`, directories that are
     /// missing are made as root's with mode 0755, as containerd and Docker do.
-    pub(super) fn directory(&self, path: &[u8], create: bool) -> io::Result<Directory> {
+    pub(super) fn directory(&mut self, path: &[u8], create: bool) -> io::Result<Directory> {
         match self.resolve(path) {
             Err(Errno::NOENT) if create => {}
             resolved => return Ok(resolved?),
@@ -104,6 +107,9 @@ impl Tree {
         for end in ends.chain([path.len()]) {
             at = match self.resolve(&path[..end]) {
                 Err(Errno::NOENT) => {
+                    let left = self.implied_left.checked_sub(1);
+                    let left = left.ok_or_else(|| io::Error::other(OverLimit::Implied(limits::ENTRIES)))?;
+                    self.implied_left = left;
                     let spot = Spot { directory: &at, name: &path[start..end] };
                     spot.make_directory()?;
                     let made = spot.open_directory()?;
@@ -313,5 +319,24 @@ impl Spot<'_> {
         }
         let times = times(entry.modified);
         Ok(rustix::fs::utimensat(&self.directory.fd, self.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_that_have_no_entry_are_counted_too() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tree = Tree::open(root.path()).unwrap();
+        tree.implied_left = 3;
+        tree.directory(b"a/b", true).unwrap();
+        tree.directory(b"a/b", true).unwrap();
+        tree.directory(b"a/c", true).unwrap();
+        let error = tree.directory(b"d/e", true).unwrap_err();
+        let over = error.get_ref().and_then(|error| error.downcast_ref::<OverLimit>());
+        assert_eq!(over, Some(&OverLimit::Implied(limits::ENTRIES)));
+        assert!(tree.directory(b"a/c", true).is_ok() && !root.path().join("d").exists());
     }
 }

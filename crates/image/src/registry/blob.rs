@@ -11,11 +11,14 @@ use tokio::task::JoinHandle;
 use super::failure::RequestError;
 use super::session::Session;
 use super::transport::{Answer, Call};
-use crate::blob::IngestError;
-use crate::store::{BlobRef, Store};
+use crate::store::{BlobRef, IngestLayerError, Store};
 
 /// A registry that breaks off three times in a row is in trouble; whoever wants the image tries again later.
 pub(super) const TRIES: u32 = 3;
+
+/// A try that brought so much is the first of a new row: a link that breaks every few minutes would never bring a layer of
+/// some gigabytes else. Less than that is no way to get on.
+const HEADWAY: u64 = 1 << 20;
 
 /// Pieces on their way from the network to the disk: each works while the other does, and neither runs ahead.
 const IN_FLIGHT: usize = 4;
@@ -33,7 +36,7 @@ pub enum BlobError {
     #[error("{at} gives another part of blob {blob} than was asked for")]
     Range { at: String, blob: Digest },
     #[error(transparent)]
-    Ingest(#[from] IngestError),
+    Ingest(#[from] IngestLayerError),
     #[error("blob {0} was not written to the end: gantry is being stopped")]
     Stopped(Digest),
 }
@@ -52,26 +55,32 @@ impl BlobError {
     }
 }
 
-/// Brings the blob into the store. `report` hears how much of it has come.
+/// Brings the blob into the store. `report` hears how much of it has come. What unpacks to `layer` is unpacked on the way,
+/// where the store does that.
 pub(super) async fn fetch(
     session: &Session<'_>,
     store: &Store,
     blob: BlobRef,
+    layer: Option<Digest>,
     report: impl Fn(Bytes),
 ) -> Result<(), BlobError> {
-    let mut fetching = Fetching { session, blob, sink: Sink::open(store, blob), done: 0, report };
-    let mut pause = session.client.transport.settings.timeouts.pause;
-    for tries_left in (0..TRIES).rev() {
-        match fetching.receive().await {
-            Ok(()) => break,
-            Err(error) if tries_left > 0 && error.may_pass() => {
-                let (blob, done) = (blob.digest, fetching.done);
-                tracing::warn!(%blob, done, error = &error as &(dyn Error + 'static), "asking for a blob again");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error),
+    let mut fetching = Fetching { session, blob, sink: Sink::open(store, blob, layer), done: 0, report };
+    let shortest = session.client.transport.settings.timeouts.pause;
+    let (mut tries_left, mut pause) = (TRIES, shortest);
+    loop {
+        let before = fetching.done;
+        let Err(error) = fetching.receive().await else { break };
+        if fetching.done - before >= HEADWAY {
+            (tries_left, pause) = (TRIES, shortest);
         }
+        tries_left -= 1;
+        if tries_left == 0 || !error.may_pass() {
+            return Err(error);
+        }
+        let (blob, done) = (blob.digest, fetching.done);
+        tracing::warn!(%blob, done, error = &error as &(dyn Error + 'static), "asking for a blob again");
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
     fetching.sink.finish().await
 }
@@ -187,7 +196,7 @@ fn is_rest(range: Option<&str>, done: u64, size: u64) -> bool {
 /// A blob's bytes on their way to the disk. Dropped before [`Sink::finish`], it leaves nothing.
 struct Sink {
     pieces: mpsc::Sender<Piece>,
-    writer: JoinHandle<Result<(), IngestError>>,
+    writer: JoinHandle<Result<(), IngestLayerError>>,
     blob: Digest,
 }
 
@@ -197,10 +206,10 @@ enum Piece {
 }
 
 impl Sink {
-    fn open(store: &Store, blob: BlobRef) -> Self {
+    fn open(store: &Store, blob: BlobRef, layer: Option<Digest>) -> Self {
         let (pieces, coming) = mpsc::channel(IN_FLIGHT);
         let store = store.clone();
-        let writer = tokio::task::spawn_blocking(move || keep(&store, blob, coming));
+        let writer = tokio::task::spawn_blocking(move || keep(&store, blob, layer, coming));
         Self { pieces, writer, blob: blob.digest }
     }
 
@@ -221,14 +230,18 @@ impl Sink {
     }
 }
 
-/// What becomes of a blob that is downloaded, on a thread that may block. This is the one place that knows: whoever wants
-/// more than the file (to unpack it on the way, say) puts it here.
-fn keep(store: &Store, blob: BlobRef, mut coming: mpsc::Receiver<Piece>) -> Result<(), IngestError> {
-    let mut ingest = store.ingest(&blob.digest, blob.size)?;
+/// What becomes of a blob that is downloaded, on a thread that may block. This is the one place that knows.
+fn keep(
+    store: &Store,
+    blob: BlobRef,
+    layer: Option<Digest>,
+    mut coming: mpsc::Receiver<Piece>,
+) -> Result<(), IngestLayerError> {
+    let mut arrival = store.arrive(blob, layer)?;
     loop {
         match coming.blocking_recv() {
-            Some(Piece::Bytes(piece)) => ingest.write(&piece)?,
-            Some(Piece::End) => return ingest.finish().map(drop),
+            Some(Piece::Bytes(piece)) => arrival.write(&piece)?,
+            Some(Piece::End) => return arrival.finish().map(drop),
             // Nobody waits for it any more.
             None => return Ok(()),
         }

@@ -15,7 +15,13 @@ use serde::Deserialize;
 use super::RegistryHost;
 use super::address::{RefusedAddress, origin};
 use super::transport::REDIRECTS;
-use crate::document::shown;
+use crate::document::{printable, shown};
+
+/// What is read of an answer that is an error: a few sentences.
+pub(super) const ERROR: Bytes = Bytes(64 << 10);
+
+/// A certificate that is for other names is told with all of them.
+const CAUSE: usize = 300;
 
 /// One exchange with a registry that failed. `at` is the server that was asked, which can be another than the registry.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +122,7 @@ impl Said {
 
 impl Cause {
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        Self(chain(error).last().map(ToString::to_string).unwrap_or_default())
+        Self(printable(&chain(error).last().map(ToString::to_string).unwrap_or_default(), CAUSE))
     }
 }
 
@@ -247,6 +253,8 @@ mod tests {
         let tls = io::Error::other(rustls::Error::General("odd".to_owned()));
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, tls);
         assert!(chain(&wrapped).any(|error| error.is::<rustls::Error>()));
+        let hostile = io::Error::other("\u{1b}[31m\n".repeat(10_000));
+        assert_eq!(Cause::of(&hostile).0.chars().filter(|c| !c.is_control()).count(), CAUSE);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use reqwest::StatusCode;
 
-use super::failure::{RequestError, Said, when};
+use super::address::same_origin;
+use super::failure::{ERROR, RequestError, Said, when};
 use super::session;
 use super::settings::Credential;
 use super::token::Purpose;
 use super::transport::{Answer, Call};
 use super::{Client, RegistryHost};
-use crate::limits;
 
 /// What came of trying a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,11 @@ impl Client {
         let peer = self.peer(host).await.map_err(failed)?;
         let root = Call::get(peer.base.join("v2/").expect("this is a path"));
         let open = self.transport.exchange(&peer, &root, None).await.map_err(failed)?;
+        // A page that everybody is sent to, to log in perhaps, is none of the registry's.
+        let is_own = |answer: &Answer| same_origin(&answer.url, &peer.base);
         match open.status() {
-            StatusCode::OK => return Ok(Checked::NotAsked),
-            StatusCode::NOT_FOUND => return Err(CheckError::NotARegistry(host.clone())),
+            StatusCode::OK if is_own(&open) => return Ok(Checked::NotAsked),
+            StatusCode::OK | StatusCode::NOT_FOUND => return Err(CheckError::NotARegistry(host.clone())),
             // What it demands comes again with the next answer.
             _ => drop(open),
         }
@@ -45,16 +47,17 @@ impl Client {
         // A password that was right a while ago is not what is asked for.
         self.tokens.forget(&purpose);
         let answer = session::exchange(self, &peer, &purpose, &root).await.map_err(failed)?;
-        if answer.status() == StatusCode::OK {
-            return Ok(Checked::Accepted);
+        match answer.status() {
+            StatusCode::OK if is_own(&answer) => Ok(Checked::Accepted),
+            StatusCode::OK => Err(CheckError::NotARegistry(host.clone())),
+            _ => Err(failed(refusal(host, credential, answer).await)),
         }
-        Err(failed(refusal(host, credential, answer).await))
     }
 }
 
 async fn refusal(host: &RegistryHost, credential: &Credential, answer: Answer) -> RequestError {
     let (status, at, headers) = (answer.status(), answer.at(), answer.headers().clone());
-    let text = answer.text("an error", limits::DOCUMENT).await.unwrap_or_default();
+    let text = answer.text("an error", ERROR).await.unwrap_or_default();
     let said = Said::read(&text);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -82,8 +82,8 @@ impl Client {
         let pull = Pull { client: self, store, image, credentials, sources, reporter };
         for _ in 0..ROUNDS {
             pull.manifest(pulled.manifest, &text).await?;
-            pull.config(&manifest).await?;
-            pull.layers(&manifest).await?;
+            let diff_ids = pull.config(&manifest).await?;
+            pull.layers(&manifest, diff_ids).await?;
             if pull.complete(pulled.manifest).await? {
                 return Ok(pulled);
             }
@@ -117,39 +117,42 @@ impl Pull<'_> {
         kept.await?.map_err(|source| PullError::Manifest { image: image(), source: Box::new(source) })
     }
 
-    /// What cannot be run here is not worth its layers.
-    async fn config(&self, manifest: &Manifest) -> Result<(), PullError> {
+    /// What cannot be run here is not worth its layers. Returns what these unpack to.
+    async fn config(&self, manifest: &Manifest) -> Result<Vec<Digest>, PullError> {
         let digest = manifest.config.digest;
-        self.blob(blob_of(&manifest.config)).await?;
+        self.blob(blob_of(&manifest.config), None).await?;
         let (store, image) = (self.store.clone(), || self.image.to_string());
         let text = blocking(self.image, move || store.document(&digest)).await?;
         let text = text.map_err(|source| PullError::Read { image: image(), source: Box::new(source) })?;
         let read = ImageConfig::parse(&text, manifest.layers.len());
-        read.map(drop).map_err(|source| PullError::Config { image: image(), source: Box::new(source) })
+        let read = read.map_err(|source| PullError::Config { image: image(), source: Box::new(source) })?;
+        Ok(read.diff_ids)
     }
 
-    async fn layers(&self, manifest: &Manifest) -> Result<(), PullError> {
-        let layers: Vec<_> = manifest.layers.iter().map(|layer| self.blob(blob_of(layer))).collect();
+    async fn layers(&self, manifest: &Manifest, diff_ids: Vec<Digest>) -> Result<(), PullError> {
+        let layers = manifest.layers.iter().zip(diff_ids);
+        let layers: Vec<_> =
+            layers.map(|(layer, diff_id)| self.blob(blob_of(layer), Some(diff_id))).collect();
         // The first failure drops the others, and with them whatever of theirs is not whole.
         stream::iter(layers).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// One blob, unless it is here, or comes with another image meanwhile.
-    async fn blob(&self, blob: BlobRef) -> Result<(), PullError> {
-        let turn = self.client.turns.of(blob.digest);
+    async fn blob(&self, blob: BlobRef, layer: Option<Digest>) -> Result<(), PullError> {
+        let turn = self.client.turns.of(self.image.host(), blob.digest);
         let _turn = turn.lock().await;
         let store = self.store.clone();
         if blocking(self.image, move || store.has_blob(&blob.digest)).await? {
             self.reporter.exists(blob.digest);
             return Ok(());
         }
-        self.download(blob).await?;
+        self.download(blob, layer).await?;
         self.reporter.done(blob.digest);
         Ok(())
     }
 
     /// From the first source that gives it. Nothing of what one gave is continued by another.
-    async fn download(&self, blob: BlobRef) -> Result<(), PullError> {
+    async fn download(&self, blob: BlobRef, layer: Option<Digest>) -> Result<(), PullError> {
         let mut last = None;
         for source in &self.sources {
             if let Some(error) = last.take() {
@@ -158,7 +161,7 @@ impl Pull<'_> {
                 tracing::warn!(blob = %blob.digest, error, next = %source, "a mirror does not help");
             }
             self.reporter.moved(blob.digest, LayerState::Downloading, Bytes(0));
-            match self.download_from(source, blob).await {
+            match self.download_from(source, blob, layer).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(error),
             }
@@ -167,11 +170,16 @@ impl Pull<'_> {
         Err(PullError::Blob { image: self.image.to_string(), source })
     }
 
-    async fn download_from(&self, source: &RegistryHost, blob: BlobRef) -> Result<(), BlobError> {
+    async fn download_from(
+        &self,
+        source: &RegistryHost,
+        blob: BlobRef,
+        layer: Option<Digest>,
+    ) -> Result<(), BlobError> {
         let (repository, credential) = (self.image.repository(), self.credentials.get(source));
         let session = Session::new(self.client, source, repository, Access::Read, credential).await?;
         let report = |done| self.reporter.moved(blob.digest, LayerState::Downloading, done);
-        blob::fetch(&session, self.store, blob, report).await
+        blob::fetch(&session, self.store, blob, layer, report).await
     }
 
     /// Whether all of it is here; then it is recorded.

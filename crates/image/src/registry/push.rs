@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::watch;
 
+use super::address::same_origin;
 use super::blob::TRIES;
 use super::failure::RequestError;
 use super::progress::{LayerState, Progress, Reporter};
@@ -131,7 +132,9 @@ impl Push<'_> {
         let answer = self.session.send(&call).await?;
         match answer.status() {
             StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+            // The blob store that the registry leads to does not say: many sign what they are led to for GET alone.
+            _ if !same_origin(&answer.url, &self.session.peer.base) => Ok(false),
             _ => Err(self.session.refusal(answer, &format!("blob {}", blob.digest)).await),
         }
     }

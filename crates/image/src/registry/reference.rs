@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use model::{Digest, ImageName};
+use model::{Digest, ImageName, Origin};
 use reqwest::Url;
 
 use super::address;
@@ -111,6 +111,18 @@ impl Reference {
     pub fn pinned(self, digest: Digest) -> Self {
         Self { target: Target::Digest(digest), ..self }
     }
+
+    /// The image of this digest, of a manifest or an index, in a repository.
+    pub fn at(origin: &Origin, digest: Digest) -> Result<Self, InvalidRegistryHost> {
+        let (host, repository) = (origin.registry().as_str().parse()?, origin.repository().to_owned());
+        Ok(Self { host, repository, target: Target::Digest(digest) })
+    }
+
+    /// The repository that it is in.
+    pub fn origin(&self) -> Origin {
+        let text = format!("{}/{}", self.host, self.repository);
+        text.parse().expect("hosts and repositories are those of image names and origins")
+    }
 }
 
 /// As Docker reads names: without a registry it is Docker Hub, and there a name of one part is in `library`.
@@ -118,7 +130,11 @@ impl TryFrom<&ImageName> for Reference {
     type Error = InvalidRegistryHost;
 
     fn try_from(name: &ImageName) -> Result<Self, InvalidRegistryHost> {
-        let (path, tag) = name.as_str().rsplit_once(':').expect("an image's name has a tag");
+        let target = match (name.digest(), name.tag()) {
+            (Some(digest), _) => Target::Digest(digest),
+            (None, tag) => Target::Tag(tag.expect("a name without a digest has a tag").to_owned()),
+        };
+        let path = name.repository();
         let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
         let (host, repository) = match path.split_once('/') {
             Some((first, rest)) if is_host(first) => (first.parse()?, rest),
@@ -126,7 +142,7 @@ impl TryFrom<&ImageName> for Reference {
         };
         let is_official = host == RegistryHost::docker_hub() && !repository.contains('/');
         let repository = if is_official { format!("library/{repository}") } else { repository.to_owned() };
-        Ok(Self { host, repository, target: Target::Tag(tag.to_owned()) })
+        Ok(Self { host, repository, target })
     }
 }
 
@@ -172,6 +188,15 @@ mod tests {
             ("Reg.Example/app:V1", "reg.example/app:V1"),
         ] {
             assert_eq!(reference(name).to_string(), full, "{name}");
+        }
+        let digest = Digest([7; 32]);
+        for (name, full) in
+            [("nginx:1.22", "docker.io/library/nginx"), ("localhost:5000/a/b", "localhost:5000/a/b")]
+        {
+            let named = reference(&format!("{name}@{digest}"));
+            assert_eq!(named.to_string(), format!("{full}@{digest}"));
+            assert_eq!(named.origin().to_string(), full);
+            assert_eq!(Reference::at(&named.origin(), digest), Ok(named));
         }
         let pinned = reference("nginx").pinned(Digest([0; 32])).to_string();
         assert_eq!(pinned, format!("docker.io/library/nginx@sha256:{}", "0".repeat(64)));

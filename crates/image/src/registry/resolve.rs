@@ -13,7 +13,7 @@ use super::settings::Credentials;
 use super::transport::{Answer, Call};
 use super::{Client, Reference, RegistryHost, Target};
 use crate::blob::digest_of;
-use crate::document::{Descriptor, Document, InvalidDocument, Kind, Manifest, Platform, shown};
+use crate::document::{Descriptor, Document, InvalidDocument, Kind, Manifest, Platform, listed, shown};
 use crate::limits;
 
 /// Where a registry says what its answer is.
@@ -144,6 +144,7 @@ impl Client {
             };
             index = index.or(Some(digest));
             let chosen = looking.choose(&entries)?;
+            chosen.within(limits::DOCUMENT).map_err(|source| looking.invalid(source))?;
             if wish == Wish::Digest && Kind::of(&chosen.media_type) == Some(Kind::Manifest) {
                 let (size, media_type) = (Bytes(chosen.size), chosen.media_type.clone());
                 let resolved = Resolved { manifest: chosen.digest, size, media_type, index };
@@ -265,13 +266,14 @@ fn media_type(answer: &Answer) -> Option<String> {
     Some(written.split(';').next().unwrap_or(written).trim().to_owned())
 }
 
-/// Digest, size and type, if the headers have them all and they are of use.
+/// Digest, size and type, if the headers have them all and they are of use. Not everybody knows the length of what is not
+/// sent.
 fn announcement(answer: &Answer) -> Option<(Digest, Bytes, String, Kind)> {
     let digest = answer.header(CONTENT_DIGEST)?.parse().ok()?;
     let size = Bytes(answer.header(CONTENT_LENGTH)?.parse().ok()?);
     let media_type = media_type(answer)?;
     let kind = Kind::of(&media_type)?;
-    (size <= limits::DOCUMENT).then_some((digest, size, media_type, kind))
+    (size > Bytes(0) && size <= limits::DOCUMENT).then_some((digest, size, media_type, kind))
 }
 
 /// The entry that suits the machine best, the first of several such; or which platforms there are instead.
@@ -294,9 +296,10 @@ fn choose<'a>(entries: &'a [Descriptor], machine: &Platform) -> Result<&'a Descr
         }
     }
     best.map(|(entry, _)| entry).ok_or_else(|| {
-        let platforms = images().filter_map(|entry| entry.platform.as_ref().map(ToString::to_string));
-        let platforms: Vec<String> = platforms.collect::<BTreeSet<_>>().into_iter().collect();
-        if platforms.is_empty() { "nothing at all".to_owned() } else { platforms.join(", ") }
+        let platforms = images().filter_map(|entry| entry.platform.as_ref());
+        let platforms = platforms.filter(|platform| !platform.is_unknown()).map(ToString::to_string);
+        let platforms: BTreeSet<String> = platforms.collect();
+        if platforms.is_empty() { "nothing at all".to_owned() } else { listed(&platforms) }
     })
 }
 
@@ -392,6 +395,8 @@ mod tests {
         );
         check("linux/amd64", &["linux/amd64/v3"], expect!["none, but linux/amd64/v3"]);
         check("linux/amd64", &["attestation"], expect!["none, but nothing at all"]);
+        // An attestation that came through a tool which left its annotations out.
+        check("linux/amd64", &["linux/arm64", "unknown/unknown"], expect!["none, but linux/arm64"]);
         check("linux/amd64", &[], expect!["none, but nothing at all"]);
     }
 }

@@ -5,12 +5,11 @@ use reqwest::{StatusCode, Url};
 
 use super::address::same_origin;
 use super::challenge::{self, Challenge};
-use super::failure::{RequestError, Said, when};
+use super::failure::{ERROR, RequestError, Said, when};
 use super::settings::Credential;
 use super::token::{Authorization, Purpose};
 use super::transport::{Answer, Call, Peer};
 use super::{Client, RegistryHost};
-use crate::limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -73,7 +72,7 @@ impl<'a> Session<'a> {
         let (status, at, headers) = (answer.status(), answer.at(), answer.headers().clone());
         let is_own = same_origin(&answer.url, &self.peer.base);
         // What cannot be read says nothing; the status counts.
-        let text = answer.text("an error", limits::DOCUMENT).await.unwrap_or_default();
+        let text = answer.text("an error", ERROR).await.unwrap_or_default();
         let said = Said::read(&text);
         if !is_own {
             return elsewhere(status, at, &headers, said);

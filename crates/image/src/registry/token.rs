@@ -28,6 +28,12 @@ const LONGEST_LIFE: u64 = 24 * 60 * 60;
 /// Tokens with a long list of rights have some 10 KiB; no server takes larger headers than this.
 const TOKEN: usize = 64 << 10;
 
+/// Registries name one scope or two. More would only make the request longer.
+const SCOPES: usize = 16;
+
+/// A repository's name has 255 characters at most, and some words go with it.
+const SCOPE: usize = 1024;
+
 /// One for each repository and user in use; beyond that, some are asked for anew.
 const KEPT: usize = 1024;
 
@@ -133,7 +139,8 @@ impl Kept {
 /// push only looks.
 fn scopes(purpose: &Purpose, asked: Option<&str>) -> Vec<String> {
     let mut scopes: Vec<String> = purpose.scope.iter().cloned().collect();
-    for scope in asked.unwrap_or_default().split_ascii_whitespace() {
+    let asked = asked.unwrap_or_default().split_ascii_whitespace().filter(|scope| scope.len() <= SCOPE);
+    for scope in asked.take(SCOPES) {
         if !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
@@ -238,17 +245,18 @@ fn read(text: &[u8]) -> Result<(String, Duration), &'static str> {
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
-        expires_in: Option<u64>,
+        /// Some have fractions, and some have passed already.
+        expires_in: Option<f64>,
     }
     let Answer { token, access_token, expires_in } =
         serde_json::from_slice(text).map_err(|_| "its answer is not the JSON that it should be")?;
-    let token =
-        token.or(access_token).filter(|token| !token.is_empty()).ok_or("there is none in its answer")?;
+    let mut tokens = [token, access_token].into_iter().flatten();
+    let token = tokens.find(|token| !token.is_empty()).ok_or("there is none in its answer")?;
     if token.len() > TOKEN || !token.bytes().all(|c| c.is_ascii_graphic()) {
         return Err("it cannot stand in a header");
     }
     // Docker's own service once said less than it meant, so that less than a minute is taken for one.
-    let life = expires_in.unwrap_or(LIFE).clamp(LIFE, LONGEST_LIFE);
+    let life = expires_in.map_or(LIFE, |seconds| seconds as u64).clamp(LIFE, LONGEST_LIFE);
     // Some of it goes by on the way.
     Ok((token, Duration::from_secs(life) * 9 / 10))
 }
@@ -299,6 +307,9 @@ mod tests {
         assert_eq!(seconds(r#"{"token":"a"}"#), Ok(("a".to_owned(), 54)));
         assert_eq!(seconds(r#"{"access_token":"b","expires_in":300}"#), Ok(("b".to_owned(), 270)));
         assert_eq!(seconds(r#"{"token":"a","expires_in":1}"#), Ok(("a".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"","access_token":"b"}"#), Ok(("b".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"a","expires_in":-5}"#), Ok(("a".to_owned(), 54)));
+        assert_eq!(seconds(r#"{"token":"a","expires_in":300.5}"#), Ok(("a".to_owned(), 270)));
         let longest = format!(r#"{{"token":"a","expires_in":{}}}"#, u64::MAX);
         assert_eq!(seconds(&longest), Ok(("a".to_owned(), LONGEST_LIFE * 9 / 10)));
         for bad in ["", "{}", r#"{"token":""}"#, r#"{"token":"a b"}"#, r#"{"token":"a\nX: y"}"#, "[]"] {
@@ -314,6 +325,9 @@ mod tests {
         assert_eq!(scopes(&push, Some("repository:a:pull,push")), ["repository:a:pull,push"]);
         assert_eq!(scopes(&push, None), ["repository:a:pull,push"]);
         assert_eq!(scopes(&purpose(None), Some("a b")), ["a", "b"]);
+        let many: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+        assert_eq!(scopes(&push, Some(&many.join(" "))).len(), 1 + SCOPES);
+        assert_eq!(scopes(&push, Some(&"a".repeat(400_000))), ["repository:a:pull,push"]);
     }
 
     #[tokio::test(start_paused = true)]

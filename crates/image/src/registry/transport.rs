@@ -142,17 +142,18 @@ impl Transport {
         Ok(Self { settings, authorities, system: OnceCell::new(), clients: Mutex::default() })
     }
 
-    /// One exchange, through redirects. The authorization is shown to the server of the URL with which it comes alone.
+    /// One exchange, through redirects. The authorization is shown to the server of the URL with which it comes alone, and
+    /// not to that one either once another has been asked, which then chose what for.
     pub(super) async fn exchange(
         &self,
         peer: &Peer,
         call: &Call,
         authorization: Option<(&Authorization, &Url)>,
     ) -> Result<Answer, RequestError> {
-        let mut url = call.url.clone();
+        let (mut url, mut shown) = (call.url.clone(), authorization);
         for _ in 0..=REDIRECTS {
-            let shown = authorization.filter(|(_, owner)| same_origin(owner, &url)).map(|(shown, _)| shown);
-            let response = self.send(peer, call, &url, shown).await?;
+            shown = shown.filter(|(_, owner)| same_origin(owner, &url));
+            let response = self.send(peer, call, &url, shown.map(|(shown, _)| shown)).await?;
             match self.next(peer, call, &url, &response)? {
                 Some(next) => url = next,
                 None => {

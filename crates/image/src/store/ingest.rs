@@ -6,7 +6,7 @@ use model::{Bytes, Digest};
 
 use super::Store;
 use super::unpack::{Draft, make};
-use crate::blob::{DiskError, Ingest, IngestError, Sealed, publish};
+use crate::blob::{DiskError, Ingest, IngestError, Sealed};
 use crate::layer::LayerError;
 use crate::unpacker::Running;
 
@@ -51,7 +51,7 @@ impl Store {
         diff_id: Digest,
     ) -> Result<IngestLayer, IngestLayerError> {
         let ingest = self.ingest(blob, limit)?;
-        let unpacking = if self.has_layer(&diff_id) {
+        let unpacking = if self.has_layer(blob) {
             None
         } else {
             let draft = Draft::new(&self.shared.paths)?;
@@ -85,11 +85,7 @@ impl IngestLayer {
         }
         let blob = ingest.seal()?;
         let draft = unpacking.map(|unpacking| unpacking.end(&blob, diff_id)).transpose()?;
-        let _present = store.shared.using();
-        publish(&store.shared.paths, [&blob])?;
-        if let Some(draft) = draft {
-            store.settle(draft, diff_id)?;
-        }
+        store.settle(&blob, draft)?;
         Ok(blob.size)
     }
 }

@@ -10,6 +10,7 @@ use model::Digest;
 use rustix::fs::FlockOperation;
 
 use super::paths::{Paths, UNFINISHED};
+use super::removal::remove;
 use crate::blob::{DiskError, sync_directory};
 use crate::record::{Record, used};
 
@@ -88,32 +89,6 @@ fn sweep(directory: &Path, keep: impl Fn(&str) -> bool) -> Result<(), DiskError>
 fn entries(directory: &Path) -> Result<Vec<DirEntry>, DiskError> {
     let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     entries.map_err(DiskError::at("list", directory))
-}
-
-/// Removes a file or a whole tree; it may be gone already.
-pub(super) fn remove(path: &Path) -> Result<(), DiskError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => remove_tree(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
-        _ => Ok(()),
-    }
-}
-
-/// A process that was unpacking dies with the daemon that asked for it; but the next daemon may be here before it has made
-/// its last file, which then is in a directory that was taken for empty.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    const AGAIN: usize = 10;
-    for _ in 0..AGAIN {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            removed => return removed,
-        }
-    }
-    fs::remove_dir_all(path)
 }
 
 fn digest(hex: &str) -> Option<Digest> {

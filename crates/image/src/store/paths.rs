@@ -52,13 +52,14 @@ impl Paths {
         self.root.join("layers")
     }
 
-    pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
-        self.layers().join(diff_id.hex())
+    /// Of the layer that this blob is.
+    pub(super) fn layer(&self, blob: &Digest) -> PathBuf {
+        self.layers().join(blob.hex())
     }
 
     /// What containers mount of a layer.
-    pub(super) fn tree(&self, diff_id: &Digest) -> PathBuf {
-        self.layer(diff_id).join(TREE)
+    pub(super) fn tree(&self, blob: &Digest) -> PathBuf {
+        self.layer(blob).join(TREE)
     }
 
     pub(super) fn unfinished_layer(&self) -> PathBuf {

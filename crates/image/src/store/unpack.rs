@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model::Digest;
 
 use super::paths::TREE;
-use super::{Paths, ReadError, Shared, Store, open};
-use crate::blob::{DiskError, sync_directory};
+use super::{Paths, ReadError, Shared, Store, removal};
+use crate::blob::{DiskError, Sealed, publish, sync_directory};
 use crate::config::{Config, ImageConfig, InvalidConfig};
 use crate::layer::{self, LayerError, Made};
 use crate::record::Layer;
@@ -48,30 +48,42 @@ impl Store {
     /// Unpacks the layers of an image that are not unpacked yet, two at a time, and says where they are. As often as
     /// wanted, from any number of threads. Needs root.
     pub fn unpack(&self, manifest: &Digest) -> Result<Unpacked, UnpackError> {
+        // How long a layer takes is up to who made it, so nothing is kept from being removed meanwhile: what is missing is
+        // looked up until nothing is.
+        loop {
+            let (unpacked, missing) = self.survey(manifest)?;
+            if missing.is_empty() {
+                return Ok(unpacked);
+            }
+            self.unpack_all(manifest, missing)?;
+        }
+    }
+
+    /// What a container mounts of the image, and which layers of it are not unpacked yet.
+    fn survey(&self, manifest: &Digest) -> Result<(Unpacked, Vec<Layer>), UnpackError> {
         let _present = self.shared.using();
         let record = self.record(manifest)?;
         let text = self.document(&record.config.digest)?;
         let config = ImageConfig::parse(&text, record.layers.len());
         let config = config.map_err(|source| UnpackError::Config { image: *manifest, source })?.config;
         let layers = record.mounted();
-        let trees = layers.iter().map(|layer| self.shared.paths.tree(&layer.diff_id)).collect();
-        let missing = layers.into_iter().filter(|layer| !self.has_layer(&layer.diff_id));
-        self.unpack_all(missing.collect())?;
-        Ok(Unpacked { layers: trees, config })
+        let trees = layers.iter().map(|layer| self.shared.paths.tree(&layer.blob.digest)).collect();
+        let missing = layers.into_iter().filter(|layer| !self.has_layer(&layer.blob.digest));
+        Ok((Unpacked { layers: trees, config }, missing.collect()))
     }
 
-    /// Whether the layer is unpacked. It gets its name when everything in it is on disk.
-    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.shared.paths.tree(diff_id).is_dir()
+    /// Whether the layer that this blob is is unpacked. It gets its name when everything in it is on disk.
+    pub(super) fn has_layer(&self, blob: &Digest) -> bool {
+        self.shared.paths.tree(blob).is_dir()
     }
 
-    fn unpack_all(&self, layers: Vec<Layer>) -> Result<(), UnpackError> {
+    fn unpack_all(&self, image: &Digest, layers: Vec<Layer>) -> Result<(), UnpackError> {
         let several = layers.len() > 1;
         let left = Mutex::new(layers.into_iter());
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             while let Some(layer) = next() {
-                if let Err(error) = self.layer(&layer) {
+                if let Err(error) = self.layer(image, &layer) {
                     // The image is of no use, so the rest is not worth the work.
                     while next().is_some() {}
                     return Err(error);
@@ -89,24 +101,39 @@ impl Store {
         })
     }
 
-    fn layer(&self, layer: &Layer) -> Result<(), UnpackError> {
-        let _turn = Turn::wait_for(&self.shared, layer.diff_id);
-        if self.has_layer(&layer.diff_id) {
-            return Ok(());
-        }
-        let blob = self.shared.paths.blob(&layer.blob.digest);
-        let blob = File::open(&blob).map_err(DiskError::at("open", &blob))?;
+    fn layer(&self, image: &Digest, layer: &Layer) -> Result<(), UnpackError> {
+        let name = layer.blob.digest;
+        let _turn = Turn::wait_for(&self.shared, name);
+        let blob = {
+            let _present = self.shared.using();
+            self.record(image)?;
+            if self.has_layer(&name) {
+                return Ok(());
+            }
+            let path = self.shared.paths.blob(&name);
+            File::open(&path).map_err(DiskError::at("open", &path))?
+        };
         let draft = Draft::new(&self.shared.paths)?;
         let made = make(self.unpacker.as_ref(), blob, &draft.tree());
         let made = made.and_then(|made| draft.check(&made, layer.diff_id));
-        made.map_err(|source| UnpackError::Layer { layer: layer.blob.digest, source })?;
-        Ok(draft.keep(layer.diff_id)?)
+        made.map_err(|source| UnpackError::Layer { layer: name, source })?;
+        let _present = self.shared.using();
+        // An image that was removed meanwhile gets nothing back.
+        self.record(image)?;
+        Ok(draft.keep(&name)?)
     }
 
-    /// Gives an unpacked layer its name, unless another one got it meanwhile: what has the same diff id is the same.
-    pub(super) fn settle(&self, draft: Draft, diff_id: Digest) -> Result<(), DiskError> {
-        let _turn = Turn::wait_for(&self.shared, diff_id);
-        if self.has_layer(&diff_id) { Ok(()) } else { draft.keep(diff_id) }
+    /// Gives a blob and its tree their names. If another tree got it meanwhile, this one goes: the same blob is the same
+    /// layer.
+    pub(super) fn settle(&self, blob: &Sealed, draft: Option<Draft>) -> Result<(), DiskError> {
+        // In this order, as in `layer`: whoever waits for a turn keeps nobody from removing.
+        let _turn = Turn::wait_for(&self.shared, blob.digest);
+        let _present = self.shared.using();
+        publish(&self.shared.paths, [blob])?;
+        match draft {
+            Some(draft) if !self.has_layer(&blob.digest) => draft.keep(&blob.digest),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -148,8 +175,8 @@ impl Draft {
         Ok(())
     }
 
-    fn keep(self, diff_id: Digest) -> Result<(), DiskError> {
-        let done = self.paths.layer(&diff_id);
+    fn keep(self, blob: &Digest) -> Result<(), DiskError> {
+        let done = self.paths.layer(blob);
         fs::rename(&self.path, &done).map_err(DiskError::at("rename a layer to", &done))?;
         sync_directory(&self.paths.layers())
     }
@@ -158,7 +185,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // With its name it is gone from here already. What is left, the next `Store::open` removes.
-        if let Err(error) = open::remove(&self.path) {
+        if let Err(error) = removal::remove(&self.path) {
             tracing::warn!(%error, "a layer that was not unpacked stays");
         }
     }

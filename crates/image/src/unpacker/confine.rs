@@ -13,7 +13,7 @@ use caps::{CapSet, Capability};
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use nix::errno::Errno;
-use nix::libc::{EPERM, PROT_EXEC};
+use nix::libc::{EPERM, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, PROT_EXEC};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use rustix::fs::CWD;
@@ -38,19 +38,18 @@ const CAPABILITIES: [Capability; 6] = [
 /// All that it takes to read, decompress and make files. Whatever is not here fails, also what the kernel may yet learn.
 /// Among it: other programs, threads, sockets, mounts, namespaces, and signals to other processes, which root by number may
 /// send to all others.
-const CALLS: [&str; 43] = [
+const CALLS: [&str; 42] = [
     // The blob and the report.
     "read",
     "readv",
     "write",
     "writev",
-    // The tree.
+    // The tree; `fcntl` has conditions.
     "close",
     "fchmod",
     "fchmodat",
     "fchown",
     "fchownat",
-    "fcntl",
     "fsetxattr",
     "fstat",
     "ftruncate",
@@ -87,6 +86,11 @@ const CALLS: [&str; 43] = [
     "rt_sigreturn",
     "sigaltstack",
 ];
+
+/// What `fcntl` may do: look at a descriptor, and duplicate it. Not have a signal sent when it can be read (`F_SETOWN`,
+/// `F_SETSIG` and `O_ASYNC`): SIGKILL to any process would do, since the kernel asks for the sender's number there, which is
+/// root's, and not for a capability.
+const FCNTL: [i32; 3] = [F_DUPFD_CLOEXEC, F_GETFD, F_GETFL];
 
 /// Memory beyond what the program maps by itself: 128 MiB of window for zstd (`decompress`), some 250 MiB for the names of
 /// a million directories (`limits`), and room.
@@ -231,6 +235,10 @@ fn limit_calls() -> Result<(), SeccompError> {
     for call in CALLS {
         filter.add_rule(ScmpAction::Allow, ScmpSyscall::from_name(call)?)?;
     }
+    for command in FCNTL {
+        let command = ScmpArgCompare::new(1, ScmpCompareOp::Equal, command as u64);
+        filter.add_rule_conditional(ScmpAction::Allow, ScmpSyscall::from_name("fcntl")?, &[command])?;
+    }
     // No memory ever becomes a program.
     let data = ScmpArgCompare::new(2, ScmpCompareOp::MaskedEqual(PROT_EXEC as u64), 0);
     for call in ["mmap", "mprotect"] {
@@ -240,4 +248,27 @@ fn limit_calls() -> Result<(), SeccompError> {
     let itself = ScmpArgCompare::new(0, ScmpCompareOp::Equal, u64::from(std::process::id()));
     filter.add_rule_conditional(ScmpAction::Allow, ScmpSyscall::from_name("tgkill")?, &[itself])?;
     filter.load()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_duplicated_and_sends_nobody_a_signal() {
+        // A filter is of the thread that loads it, and ends with it.
+        let asked = std::thread::spawn(|| {
+            let (reader, writer) = io::pipe().unwrap();
+            let before = fcntl(&reader, FcntlArg::F_GETFL).unwrap();
+            limit_calls().unwrap();
+            let signals = OFlag::from_bits_retain(before) | OFlag::O_ASYNC;
+            let refused =
+                [FcntlArg::F_SETFL(signals), FcntlArg::F_SETPIPE_SZ(1 << 20)].map(|arg| fcntl(&reader, arg));
+            let allowed = writer.try_clone().is_ok() && fcntl(&reader, FcntlArg::F_GETFL) == Ok(before);
+            (refused, allowed)
+        });
+        assert_eq!(asked.join().unwrap(), ([Err(Errno::EPERM); 2], true));
+    }
 }

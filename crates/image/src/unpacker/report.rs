@@ -6,7 +6,7 @@ use model::{Bytes, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::UnpackerError;
-use crate::document::{read_digest, write_digest};
+use crate::document::{self, read_digest, write_digest};
 use crate::layer::{Fault, Made, Opaque};
 
 /// The longest line that is read: six times the names of all the opaque directories that a layer may have, which is what
@@ -75,10 +75,9 @@ pub(super) fn read(line: &[u8]) -> Option<Result<Made, UnpackerError>> {
     })
 }
 
-/// Text of bounded length, on one line and without control characters.
+/// Text of bounded length, on one line and without what a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    let text = text.trim().chars().take(TEXT);
-    text.map(|c| if c.is_control() { ' ' } else { c }).collect()
+    document::printable(text, TEXT)
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Layers that are unpacked as they come.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
-use image::{IngestLayerError, LayerError, Store};
+use image::{IngestLayerError, LayerError, Store, Unpacker};
 use model::Bytes;
 
 use super::Host;
 use super::archive::{Tar, chain, content_of, digest};
 
-fn layer(name: &str) -> Vec<u8> {
+pub(super) fn layer(name: &str) -> Vec<u8> {
     Tar::new().file(name, name).bytes()
 }
 
@@ -28,7 +30,7 @@ fn a_layer_and_its_tree_are_there_when_it_has_come() {
         assert_eq!(fs::read_to_string(tree.join("a")).unwrap(), "a");
         assert!(host.store.has_blob(&digest(&blob).parse().unwrap()));
     }
-    assert_eq!(content_of(host.root.path()).len(), 3, "two blobs, and one tree that they share");
+    assert_eq!(content_of(host.root.path()).len(), 4, "two blobs, each with a tree");
 }
 
 #[test]
@@ -90,4 +92,50 @@ fn a_layer_of_no_image_is_gone_when_the_store_is_opened_again() {
     drop(store);
     drop(Store::open(root.path()).unwrap());
     assert_eq!(content_of(root.path()), Vec::<String>::new());
+}
+
+/// Layers are unpacked by a shell with this script, called with `arguments` and the directory. It stands for a process that a
+/// layer has taken over.
+pub(super) fn scripted(script: &'static str, arguments: Vec<String>, patience: Duration) -> Unpacker {
+    let shell = move || {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).arg("sh").args(&arguments);
+        shell
+    };
+    Unpacker::new(shell).unwrap().with_patience(patience)
+}
+
+/// What the unpacker of this layer says when it is done.
+pub(super) fn report(layer: &[u8]) -> String {
+    let digest = digest(layer);
+    format!(r#"{{"unpacked":{{"diff_id":"{digest}","entries":1,"bytes":1,"skipped_xattrs":0,"opaque":""}}}}"#)
+}
+
+#[test]
+fn a_layer_that_poses_as_another_one_spoils_its_own_tree_alone() {
+    let host = Host::new();
+    let (hostile, victim) = (layer("hostile"), layer("victim"));
+    let script = r#"cat > /dev/null; touch "$2/spoilt"; printf '%s\n' "$1""#;
+    let liar = scripted(script, vec![report(&victim)], Duration::from_secs(60));
+    let (blob, diff_id) = (digest(&hostile).parse().unwrap(), digest(&victim).parse().unwrap());
+    let store = host.store.clone().with_unpacker(liar);
+    let mut ingest = store.ingest_layer(&blob, Bytes(1 << 20), diff_id).unwrap();
+    ingest.write(&hostile).unwrap();
+    ingest.finish().unwrap();
+    let unpacked = host.unpack(&[victim]).unwrap();
+    assert!(unpacked.layers[0].join("victim").exists() && !unpacked.layers[0].join("spoilt").exists());
+}
+
+#[test]
+fn an_unpacker_that_goes_on_talking_is_not_listened_to_for_ever() {
+    let host = Host::new();
+    let talks = scripted("while printf x; do sleep 0.001; done", Vec::new(), Duration::from_millis(30));
+    let plain = layer("a");
+    let (blob, diff_id) = (digest(&plain).parse().unwrap(), digest(&plain).parse().unwrap());
+    let store = host.store.clone().with_unpacker(talks);
+    let mut ingest = store.ingest_layer(&blob, Bytes(1 << 20), diff_id).unwrap();
+    ingest.write(&plain).unwrap();
+    let text = chain(&ingest.finish().unwrap_err());
+    assert!(text.contains("and was killed"), "{text}");
+    assert_eq!(content_of(host.root.path()), Vec::<String>::new());
 }

@@ -50,6 +50,11 @@ async fn what_is_no_registry_is_called_so() {
     let other = Registry::start(|_| Reply::of(404)).await;
     let error = client(&[]).check(&other.host(), &password("any")).await.unwrap_err();
     assert!(matches!(error, CheckError::NotARegistry(_)), "{error:?}");
+    let page = Registry::start(|_| Reply::ok("<html>")).await;
+    let place = format!("http://{}/sign-in", page.address);
+    let website = Registry::start(move |_| Reply::redirect(&place)).await;
+    let error = client(&[]).check(&website.host(), &password("any")).await.unwrap_err();
+    assert!(matches!(error, CheckError::NotARegistry(_)), "{error:?}");
     let host = other.host();
     other.stop().await;
     refused(&client(&[]), &host, "cannot reach http://127.0.0.1").await;

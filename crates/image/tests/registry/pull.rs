@@ -88,6 +88,25 @@ async fn two_pulls_at_once_bring_a_layer_once() {
 }
 
 #[tokio::test]
+async fn a_registry_that_gives_a_layer_slowly_keeps_it_from_no_other() {
+    let (client, shelf) = (patient(&[], Duration::from_secs(600)), Shelf::new());
+    let slow = layer(|_, content| Some(Reply::stalled(content, 500_000))).await;
+    let quick = registry(image(), |_| None).await;
+    let (digest, _) = large(&image());
+    let (one, other) = (slow.image("app"), quick.image("app"));
+    let pulled = async {
+        while !slow.log().iter().any(|asked| asked.ends_with(&digest)) {
+            tokio::task::yield_now().await;
+        }
+        shelf.pull(&client, &other).await
+    };
+    tokio::select! {
+        stalled = shelf.pull(&client, &one) => panic!("{stalled:?}"),
+        pulled = pulled => assert_eq!(pulled.unwrap().manifest, manifest_digest(&image())),
+    }
+}
+
+#[tokio::test]
 async fn a_blob_that_is_not_what_it_should_be_is_refused() {
     let long = |content: &[u8]| [content, b"more"].concat();
     let other = |content: &[u8]| content.iter().map(|byte| !byte).collect::<Vec<u8>>();
@@ -129,6 +148,24 @@ async fn a_download_that_breaks_is_taken_up_where_it_ended() {
     let wrong = || Some(Reply::of(206).with("Content-Range", "bytes 0-9/10"));
     let wrong = layer(move |asked, content| first(asked, content).or_else(wrong)).await;
     refused(wrong, "gives another part of blob").await;
+}
+
+#[tokio::test]
+async fn a_download_goes_on_as_long_as_it_gets_on() {
+    // Six tries, where three that bring nothing would be the last.
+    let layers = [crate::archive::Tar::new().file("large", vec![7; 11 << 20]).bytes()];
+    let image = crate::archive::blobs(&crate::archive::config(&layers), &layers);
+    let (digest, content) = large(&image);
+    let breaking = registry(image, move |asked| {
+        let from = asked.begins_at().unwrap_or(0);
+        let rest = content.get(from..).filter(|_| asked.path.ends_with(&digest))?;
+        let reply = Reply::cut(rest, rest.len().min(2 << 20));
+        Some(if from > 0 { reply.rest(from, content.len()) } else { reply })
+    })
+    .await;
+    Shelf::new().pull(&client(&[]), &breaking.image("app")).await.unwrap();
+    let tries = breaking.seen().iter().filter(|asked| asked.begins_at().is_some()).count();
+    assert_eq!(tries, 5, "{:?}", breaking.log());
 }
 
 #[tokio::test]
@@ -267,6 +304,18 @@ async fn an_index_leads_to_the_manifest_for_this_machine() {
 }
 
 #[tokio::test]
+async fn an_index_names_no_manifest_that_is_larger_than_manifests_are() {
+    let ours = image();
+    let index = String::from_utf8(index(&[(ARCHITECTURE, &ours)])).unwrap();
+    let size = format!("\"size\":{}", ours.manifest.len());
+    let huge = index.replacen(&size, &format!("\"size\":{}", u64::MAX), 1);
+    assert_ne!(huge, index);
+    let registry = multi(ours, huge.into_bytes()).await;
+    let error = client(&[]).resolve(&registry.image("app"), &Credentials::anonymous()).await.unwrap_err();
+    assert!(chain(&error).contains("more than the 4 MiB that it may have"), "{}", chain(&error));
+}
+
+#[tokio::test]
 async fn an_index_without_this_platform_says_which_there_are() {
     let (ours, theirs) = (image(), image());
     let registry = multi(ours, index(&[("s390x", &theirs), ("riscv64", &theirs)])).await;
@@ -288,9 +337,18 @@ async fn a_name_is_resolved_without_reading_more_than_is_needed() {
         _ => document(MANIFEST, text),
     })
     .await;
-    let resolved = client.resolve(&deaf.image("app"), &Credentials::anonymous()).await.unwrap();
-    assert_eq!(resolved.manifest, expected);
-    assert_eq!(deaf.log(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    // The length of what it sends with HEAD, and not of what it would send with GET.
+    let literal = manifest(|asked, text| match asked.method.as_str() {
+        "HEAD" => Reply::ok("").with("Content-Type", MANIFEST).with("Docker-Content-Digest", &digest(text)),
+        _ => document(MANIFEST, text),
+    })
+    .await;
+    for registry in [deaf, literal] {
+        let resolved = client.resolve(&registry.image("app"), &Credentials::anonymous()).await.unwrap();
+        assert_eq!(resolved.manifest, expected);
+        assert!(resolved.size > Bytes(0));
+        assert_eq!(registry.log(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    }
 }
 
 #[tokio::test]
@@ -400,6 +458,29 @@ async fn a_password_is_shown_to_its_registry_and_to_no_other_server() {
     let seen = registry.seen();
     let unshown = seen.iter().filter(|asked| !asked.headers.contains_key("authorization")).count();
     assert_eq!(unshown, 2, "only the first question for each repository is refused: {:?}", registry.log());
+}
+
+#[tokio::test]
+async fn a_password_is_not_shown_on_a_way_that_another_server_chose() {
+    let image = image();
+    let (digest, _) = large(&image);
+    let detour = any(|asked| Reply::redirect(asked.path.split_once('?').map_or("", |(_, back)| back))).await;
+    let place = format!("http://{}/detour", detour.address);
+    let registry = registry(image, move |asked| {
+        if asked.path == "/private" {
+            return Some(Reply::ok("what only its owner may see"));
+        }
+        let refused = unless_shown(asked, BASIC, r#"Basic realm="x""#);
+        let leads = || format!("{place}?http://{}/private", asked.address);
+        refused.or_else(|| asked.path.ends_with(&digest).then(|| Reply::redirect(&leads())))
+    })
+    .await;
+    let mine = credentials(&registry.host(), password("secret"));
+    Shelf::new().pull_as(&client(&[]), &registry.image("app"), &mine).await.unwrap_err();
+    let seen = registry.seen();
+    let back: Vec<&Asked> = seen.iter().filter(|asked| asked.path == "/private").collect();
+    assert_eq!(back.len(), 1, "{:?}", registry.log());
+    assert_eq!(back[0].headers.get("authorization"), None);
 }
 
 #[tokio::test]

@@ -82,6 +82,19 @@ async fn what_a_registry_has_is_not_sent() {
 }
 
 #[tokio::test]
+async fn what_a_registry_does_not_say_whether_it_has_is_sent() {
+    let store = registry(|_| Some(Reply::of(403))).await;
+    let place = format!("http://{}/blob?signature=x", store.address);
+    let leading = registry(move |asked| (asked.method == "HEAD").then(|| Reply::redirect(&place))).await;
+    let deaf = registry(|asked| (asked.method == "HEAD").then(|| Reply::of(405))).await;
+    for silent in [leading, deaf] {
+        let (shelf, image) = stocked();
+        let progress = push(&client(&[]), &shelf.store, &image, &silent.image("app")).await.unwrap();
+        assert!(progress.layers.iter().all(|layer| layer.state == LayerState::Done));
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_breaks_is_begun_again() {
     let broken = registry(|asked| {
         let is_first = asked.path.starts_with("/upload") && asked.before == 0;

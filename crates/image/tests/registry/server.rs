@@ -35,6 +35,13 @@ pub(crate) struct Asked {
     pub(crate) address: SocketAddr,
 }
 
+impl Asked {
+    /// Where what is asked for begins, if it is only the rest.
+    pub(crate) fn begins_at(&self) -> Option<usize> {
+        self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+    }
+}
+
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
@@ -98,6 +105,12 @@ impl Reply {
 
     pub(crate) fn silence() -> Self {
         Self { body: Body::Silence, ..Self::of(200) }
+    }
+
+    /// What is left of something of `whole` bytes when the first `from` are known.
+    pub(crate) fn rest(self, from: usize, whole: usize) -> Self {
+        let range = format!("bytes {from}-{}/{whole}", whole - 1);
+        Self { status: 206, ..self }.with("Content-Range", &range)
     }
 
     pub(crate) fn redirect(to: &str) -> Self {
@@ -252,14 +265,9 @@ pub(crate) fn honest(image: &Blobs, asked: &Asked) -> Reply {
         return document(MANIFEST, &image.manifest);
     }
     let Some(content) = image.all.get(name) else { return Reply::error(404, "BLOB_UNKNOWN") };
-    let from = asked.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-    match from.and_then(|from| from.parse::<usize>().ok()) {
+    match asked.begins_at() {
         None => Reply::ok(content.clone()),
-        Some(from) => {
-            let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
-            let rest = Reply { body: Body::Whole(content[from..].to_vec()), ..Reply::of(206) };
-            rest.with("Content-Range", &range)
-        }
+        Some(from) => Reply::ok(&content[from..]).rest(from, content.len()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use super::Hierarchies;
+use super::{Hierarchies, no_controller};
 use crate::launch::{Blkio, Limits, Swap, Tuning};
 
 /// The length of the interval in which a CPU quota counts: the kernel's default, in microseconds.
@@ -71,8 +71,6 @@ pub(crate) fn limit(hierarchies: &Hierarchies, path: &str, limits: &Limits, tuni
 }
 
 fn set(hierarchies: &Hierarchies, path: &str, setting: &Setting) -> io::Result<()> {
-    let no_controller =
-        || io::Error::new(io::ErrorKind::Unsupported, "this host has no such cgroup controller");
     let dir = hierarchies.v2(path).or_else(|| hierarchies.v1(setting.controller, path));
     let dir = dir.ok_or_else(no_controller)?;
     let there =
@@ -363,11 +361,18 @@ mod tests {
                 swap [memory]: memory.swap.max = max
             "#]],
         );
-        let refused = expect![[r#"
-            pids [pids]: pids.max = 4096
-            swap: refused, it takes a limit on memory
-        "#]];
-        check(&Limits::default(), &tuning(Swap::Total(1)), refused.clone(), refused);
+        check(
+            &Limits::default(),
+            &tuning(Swap::Total(1)),
+            expect![[r#"
+                pids [pids]: pids.max = 4096
+                swap: refused, it takes a limit on memory
+            "#]],
+            expect![[r#"
+                pids [pids]: pids.max = 4096
+                swap: refused, it takes a limit on memory
+            "#]],
+        );
     }
 
     #[test]

@@ -82,6 +82,13 @@ impl Attached {
         (!flags.is_empty()).then_some(flags)
     }
 
+    /// Whether nobody is at the other end any more: to be asked for one that is not listened to.
+    pub(super) fn has_hung_up(&self) -> bool {
+        // Without a flag it is that alone, or an error.
+        let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
     /// Sends a frame, now or when there is room.
     pub(super) fn send(&mut self, frame: &[u8]) {
         if self.deaf {
@@ -300,6 +307,19 @@ mod tests {
         drop(writer.join().unwrap());
         attached.on_ready(&mut input);
         assert!(attached.is_gone());
+    }
+
+    #[test]
+    fn that_it_has_hung_up_is_known_also_while_its_input_has_no_room() {
+        let (mut attached, mut client) = attached();
+        let (mut input, _container) = input();
+        client.write_all(&Frame::Stdin(vec![b'x'; 100_000]).encode()).unwrap();
+        while !attached.has_input() {
+            attached.on_ready(&mut input);
+        }
+        assert!(attached.interest().is_none() && !attached.has_hung_up());
+        drop(client);
+        assert!(attached.interest().is_none() && attached.has_hung_up());
     }
 
     #[test]

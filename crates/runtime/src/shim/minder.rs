@@ -166,7 +166,8 @@ fn settle(place: &Place<'_>, exec: &Exec, config: &Value, init: &OwnedFd) -> Res
     }
     let root = opened.map_err(|errno| other(&errno))?;
     let asked = exec.user.as_deref().filter(|user| !user.is_empty());
-    let identity = asked.map(|user| rootfs::identity(&root, Some(user), &place.launch.options.groups)).transpose();
+    let identity =
+        asked.map(|user| rootfs::identity(&root, Some(user), &place.launch.options.groups)).transpose();
     let identity = identity.map_err(|error| Failed::new(Failure::NoSuchUser, &chain(&error)))?;
     let all = tenant::all_capabilities();
     let process = tenant::process(&config["process"], place.launch, exec, identity.as_ref(), &all);

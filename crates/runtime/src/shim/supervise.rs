@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use model::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::process::WaitOptions;
@@ -157,7 +157,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
             }
         }
         // Only now, since the events name them by their place.
-        supervisor.see_off();
+        supervisor.see_off(Attached::is_gone);
         if supervisor.input.fd().is_none() {
             // There is no room to wait for any more: what was still to be written is dropped.
             supervisor.on_input();
@@ -364,8 +364,7 @@ impl Supervisor<'_> {
             // It would be lost: the program that it is for takes over no signals from who waits in its place.
             return Reply::Refused { why: NOT_STARTED.to_owned() };
         }
-        let known = Signal::try_from(signal).map_err(|_| format!("{signal} is not a signal"));
-        let sent = known.and_then(|signal| kill(self.init, signal).map_err(|errno| errno.desc().to_owned()));
+        let sent = crate::signal::send(self.init, signal);
         if signal == Signal::SIGKILL as i32 {
             self.resume();
         }
@@ -417,16 +416,8 @@ impl Supervisor<'_> {
 
     /// Leaves the connection to a minder, or says why there is none.
     fn exec(&mut self, connection: UnixStream, order: Order) {
-        let refused = match (self.held.is_some(), self.paused, self.minders.len()) {
-            (true, _, _) => Some(Failed::new(Failure::NotRunning, NOT_STARTED)),
-            (false, true, _) => Some(Failed::new(Failure::Paused, "the container is paused")),
-            (false, false, MOST_MINDERS..) => {
-                let why = format!("{MOST_MINDERS} commands run in this container already");
-                Some(Failed::new(Failure::Other, &why))
-            }
-            (false, false, _) => None,
-        };
-        if let Some(failed) = refused {
+        let (ended, held) = (self.ended.is_some(), self.held.is_some());
+        if let Some(failed) = refusal(ended, held, self.paused, self.minders.len()) {
             tell(&connection, &Answer::Failed(failed), &[]);
             return;
         }
@@ -445,6 +436,10 @@ impl Supervisor<'_> {
     fn attach(&mut self, client: Client) {
         let (stream, begun) = client.into_parts();
         if self.attached.len() >= MOST_ATTACHED {
+            // Those whose input the container does not read are not listened to, and may have left long ago.
+            self.see_off(Attached::has_hung_up);
+        }
+        if self.attached.len() >= MOST_ATTACHED {
             let why = format!("{MOST_ATTACHED} clients are attached already");
             tell(&stream, &Answer::Refused { why }, &[]);
             return;
@@ -461,20 +456,51 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Drops who is gone. The input of a container that was held ends with the client for whom it was, as Docker has it: nobody
+    /// Drops who has left. The input of a container that was held ends with the client for whom it was, as Docker has it: nobody
     /// else knows of it.
-    fn see_off(&mut self) {
-        let is_orphaned = self.attached.iter().any(|attached| attached.is_gone() && attached.is_patron());
-        self.attached.retain(|attached| !attached.is_gone());
+    fn see_off(&mut self, has_left: fn(&Attached) -> bool) {
+        let is_orphaned = self.attached.iter().any(|attached| attached.is_patron() && has_left(attached));
+        self.attached.retain(|attached| !has_left(attached));
         if is_orphaned {
             self.input.close();
         }
     }
 }
 
+/// Why no process can join the container now. One that has ended is reaped, and its number may be another's already: the
+/// end and a request can arrive together.
+fn refusal(ended: bool, held: bool, paused: bool, minders: usize) -> Option<Failed> {
+    if ended {
+        return Some(Failed::new(Failure::NotRunning, "the container has ended"));
+    }
+    if held {
+        return Some(Failed::new(Failure::NotRunning, NOT_STARTED));
+    }
+    if paused {
+        return Some(Failed::new(Failure::Paused, "the container is paused"));
+    }
+    let why = || format!("{MOST_MINDERS} commands run in this container already");
+    (minders >= MOST_MINDERS).then(|| Failed::new(Failure::Other, &why()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_joins_a_container_that_has_ended_stands_still_or_is_crowded() {
+        let refused = |ended, held, paused, minders| refusal(ended, held, paused, minders);
+        let kind = |ended, paused, minders| refused(ended, false, paused, minders).map(|failed| failed.kind);
+        assert_eq!(kind(false, false, MOST_MINDERS - 1), None);
+        assert_eq!(kind(false, false, MOST_MINDERS), Some(Failure::Other));
+        assert_eq!(kind(false, true, 0), Some(Failure::Paused));
+        // Whatever else is so: its number is not its own any more.
+        assert_eq!(kind(true, true, MOST_MINDERS), Some(Failure::NotRunning));
+        assert_eq!(kind(true, false, 0), Some(Failure::NotRunning));
+        // What runs in it is not the container's program yet.
+        let held = refused(false, true, true, 0).unwrap();
+        assert_eq!((held.kind, held.why.as_str()), (Failure::NotRunning, NOT_STARTED));
+    }
 
     #[test]
     fn an_exit_is_what_wait_said() {

@@ -178,17 +178,28 @@ impl Importer {
         }
     }
 
-    /// Puts new content on some node and tells the cluster of it, as the API does at the end of an import.
+    /// Puts new content on some node or into the registry and tells the cluster of it, as the API does at the end of an import
+    /// or once it has asked.
     async fn import(&self, name: &str) {
         let mut digest = [0; 32];
         digest[..16].copy_from_slice(&self.dice.id().to_be_bytes());
-        let (image, holder) = (Digest(digest), self.dice.pick(&self.nodes));
-        self.world.import(holder, image);
-        self.trace.line(format_args!("{name} is imported into {holder} as {}", image.short()));
-        let request = RequestId(self.dice.id());
-        let name: ImageName = name.parse().expect("that is an image's name");
+        let image = Digest(digest);
+        let (request, shown) = (RequestId(self.dice.id()), image.short());
+        let (name, size): (ImageName, _) = (name.parse().expect("that is an image's name"), Bytes(1 << 20));
+        let named = name.clone();
+        let command = if self.dice.chance(60) {
+            let holder = self.dice.pick(&self.nodes);
+            self.world.import(holder, image);
+            self.trace.line(format_args!("{name} is imported into {holder} as {shown}"));
+            Command::PutImage { name: named, image, size, holder }
+        } else {
+            self.world.publish(image);
+            self.trace.line(format_args!("{name} is in the registry as {shown}"));
+            let origin = Some("docker.io/library/image".parse().expect("that is a repository"));
+            Command::NameImage { name: named, image, size, origin, automatic: false }
+        };
         while !self.trace.is_broken() {
-            let put = Command::PutImage { name: name.clone(), image, size: Bytes(1 << 20), holder };
+            let put = command.clone();
             let asked = self.net.ask(USERS, self.dice.pick(&self.managers), PATIENCE, move |port: Port| {
                 Box::pin(async move {
                     let at = port.store.state().time();

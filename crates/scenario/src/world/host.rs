@@ -4,18 +4,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::host::{Failure, Found, Host, ImageSource, Prepared, ProbeResult};
+use agent::host::{
+    Failure, Found, Host, ImageSource, Prepared, ProbeResult, Pulling, Shelf, Shelved, Stirred,
+};
 use agent::ledger::{Assigned, Record};
 use futures::future::BoxFuture;
-use model::{Digest, Exit, NodeId, Probe, Subnet, TaskId};
+use model::{Bytes, Digest, Exit, NodeId, Probe, Subnet, TaskId, Timestamp};
+use tokio::sync::watch;
 
 use crate::world::{World, vigour};
+
+/// Of every machine's disk.
+const ROOM: Bytes = Bytes(100 << 20);
 
 /// One machine, as its agent holds it.
 #[derive(Clone)]
 pub(crate) struct SimHost {
     world: Arc<World>,
     node: NodeId,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl fmt::Debug for SimHost {
@@ -25,12 +32,17 @@ impl fmt::Debug for SimHost {
 }
 
 impl SimHost {
-    pub(crate) fn new(world: Arc<World>, node: NodeId) -> Self {
-        Self { world, node }
+    /// `clock` is the machine's own.
+    pub(crate) fn new(
+        world: Arc<World>,
+        node: NodeId,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self { world, node, clock: Arc::new(clock) }
     }
 
     async fn copy_image(&self, source: &ImageSource) -> Result<(), Failure> {
-        let Self { world, node } = self;
+        let Self { world, node, .. } = self;
         if world.has_image(*node, source.digest) {
             return Ok(());
         }
@@ -40,19 +52,30 @@ impl SimHost {
             .iter()
             .map(|(holder, _)| *holder)
             .find(|holder| world.net.is_open(*node, *holder) && world.has_image(*holder, source.digest));
-        match from {
-            Some(_) => {
-                world.import(*node, source.digest);
-                world.trace.line(format_args!("{node} copied image {}", source.digest.short()));
-                Ok(())
+        let from = match from {
+            Some(holder) => holder.to_string(),
+            None if source.pull.is_some() && world.gives(source.digest) => {
+                world.trace.count("image pulled from the registry");
+                "the registry".to_owned()
             }
-            None => Err(Failure(format!("nobody can be reached that has image {}", source.digest.short()))),
+            None => {
+                let image = source.digest.short();
+                return Err(Failure(format!("nobody can be reached that has image {image}")));
+            }
+        };
+        world.import(*node, source.digest);
+        world.trace.line(format_args!("{node} copied image {} from {from}", source.digest.short()));
+        let (arrived, full) = world.signals(*node);
+        arrived.notify_one();
+        if world.lock().wild && world.dice.chance(30) {
+            full.notify_one();
         }
+        Ok(())
     }
 
     /// Ends a container that runs, however long it takes, also when whoever asked for it is gone.
     async fn end(&self, task: TaskId, grace: Duration) {
-        let Self { world, node } = self;
+        let Self { world, node, .. } = self;
         let Some(run) = world.about_to_stop(*node, task) else { return };
         let farewell = world.farewell(*node, task);
         let exit = if farewell > grace { Exit::Signal { signal: 9, oom: false } } else { Exit::Code(0) };
@@ -117,10 +140,14 @@ impl Host for SimHost {
         Box::pin(async move { self.world.find(self.node, task, attempt) })
     }
 
-    fn prepare(&self, task: Arc<Assigned>) -> BoxFuture<'_, Result<Prepared, Failure>> {
+    fn prepare(
+        &self,
+        task: Arc<Assigned>,
+        _pulling: watch::Sender<Pulling>,
+    ) -> BoxFuture<'_, Result<Prepared, Failure>> {
         Box::pin(async move {
             self.world.thawed(self.node).await;
-            self.copy_image(&ImageSource { digest: task.image, holders: task.holders.clone() }).await?;
+            self.copy_image(&task.source()).await?;
             Ok(Prepared { health: vigour::own_check(task.image) })
         })
     }
@@ -206,6 +233,33 @@ impl Host for SimHost {
         Box::pin(async move {
             self.world.discard(self.node, image);
             Ok(())
+        })
+    }
+
+    fn shelf(&self) -> BoxFuture<'_, Result<Shelf, Failure>> {
+        Box::pin(async move {
+            let mut inner = self.world.lock();
+            // In peace there is room for everything, and all of it was used just now.
+            let (free, used) = if inner.wild { (0, Timestamp(0)) } else { (ROOM.0, Timestamp(u64::MAX)) };
+            let images = inner.machine(self.node).images.iter();
+            let images =
+                images.map(|image| Shelved { digest: *image, size: Bytes(1 << 20), used, busy: false });
+            Ok(Shelf { images: images.collect(), free: Bytes(free), total: ROOM })
+        })
+    }
+
+    fn touch(&self, _images: Vec<Digest>) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn stirred(&self) -> BoxFuture<'_, Stirred> {
+        Box::pin(async move {
+            let (arrived, full) = self.world.signals(self.node);
+            tokio::select! {
+                biased;
+                () = full.notified() => Stirred::Full,
+                () = arrived.notified() => Stirred::Arrived,
+            }
         })
     }
 }

@@ -66,18 +66,18 @@ fn a_boolean_may_be_in_quotes_or_of_yaml_1_1() {
 }
 
 #[test]
-fn a_host_name_is_of_rfc_1123() {
+fn a_host_name_is_of_rfc_1123_or_has_underscores() {
     check_web(
-        "hostname: my_host\ndomainname: -x.example",
+        "hostname: my host\ndomainname: -x.example",
         expect![[r#"
-        error a.yaml:4:15: `hostname` cannot be `my_host`; write letters, digits and `-`, at most 63 between two dots and 64 in all
-        error a.yaml:5:17: `domainname` cannot be `-x.example`; write letters, digits and `-`, at most 63 between two dots and 64 in all
+        error a.yaml:4:15: `hostname` cannot be `my host`; write letters, digits, `-` and `_`, at most 63 between two dots and 64 in all
+        error a.yaml:5:17: `domainname` cannot be `-x.example`; write letters, digits, `-` and `_`, at most 63 between two dots and 64 in all
     "#]],
     );
     check_web(
         "hostname: \"a\\nb\"\ndomainname: 5",
         expect![[r#"
-        error a.yaml:4:15: `hostname` cannot be `a\nb`; write letters, digits and `-`, at most 63 between two dots and 64 in all
+        error a.yaml:4:15: `hostname` cannot be `a\nb`; write letters, digits, `-` and `_`, at most 63 between two dots and 64 in all
         error a.yaml:5:17: `domainname` must be a string, and this is the number `5`; put it in quotes
     "#]],
     );
@@ -96,7 +96,7 @@ fn a_host_name_has_63_bytes_between_dots_and_64_in_all() {
         let text = super::web(&format!("hostname: \"{name}\""));
         spec::load(&super::sources(&[&text]), &super::variables())
     };
-    for good in [label.as_str(), "a", "7", "a-b.C.d"] {
+    for good in [label.as_str(), "a", "7", "a-b.C.d", "my_host", "_a_.b"] {
         assert!(load(good).is_ok(), "{good}");
     }
     for bad in ["a..b", ".a", "a.", "-a", "a-", "a b", "é", &format!("{label}a"), &format!("{label}.a")] {
@@ -190,10 +190,10 @@ fn name_servers_are_one_or_several() {
         expect![[r#"
         error a.yaml:4:11: `dns.example` is not the address of a DNS server; write an IPv4 or IPv6 address
         error a.yaml:4:24: each item of `dns` must be a string, and this is the number `8`; put it in quotes
-        error a.yaml:5:17: `dns_search` cannot be `a b`
-        error a.yaml:6:15: `dns_opt` cannot be `a b`
-        error a.yaml:6:22: `dns_opt` cannot be `x\ny`
-        error a.yaml:6:30: `dns_opt` cannot be ``
+        error a.yaml:5:17: `dns_search` cannot be `a b`; write a domain, for example shop.example
+        error a.yaml:6:15: `dns_opt` cannot be `a b`; write an option of resolv.conf, for example ndots:2
+        error a.yaml:6:22: `dns_opt` cannot be `x\ny`; write an option of resolv.conf, for example ndots:2
+        error a.yaml:6:30: `dns_opt` cannot be ``; write an option of resolv.conf, for example ndots:2
     "#]],
     );
 }

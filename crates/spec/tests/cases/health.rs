@@ -174,9 +174,9 @@ fn a_probe_is_one_of_four() {
         error a.yaml:5:38: `path` cannot be `healthz`; begin it with `/`; write what is not ASCII as %XX
         error a.yaml:5:55: `scheme` cannot be `ftp`; write http or https
         error a.yaml:5:66: `host` cannot be `a b`; write a host name
-        error a.yaml:5:86: `a b` is not the name of a header
+        error a.yaml:5:86: `a b` is not the name of a header; write letters, digits and `-`, at most 64
         error a.yaml:5:95: `Host` is not among the headers; write `host` beside `headers`
-        error a.yaml:5:101: the header `X` cannot be `1\n2`
+        error a.yaml:5:101: the header `X` cannot be `1\n2`; write visible ASCII in one line, at most 4096 bytes
         error a.yaml:5:110: unknown key `prot`; did you mean `port`?
         error a.yaml:6:24: the probe has no `port`; name the container's port
     "#]],

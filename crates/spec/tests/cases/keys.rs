@@ -148,7 +148,7 @@ fn names_and_images_are_checked() {
             error a.yaml:3:3: `-bad` is not a DNS label: use a-z, 0-9 and `-`, with a letter or digit at either end
             error a.yaml:4:14: `Nginx` is not an image name: it looks like nginx, nginx:1.22 or registry.example:5000/team/app:v1
             error a.yaml:5:14: an image name cannot be empty
-            error a.yaml:6:14: `a@sha256:00` names an image by digest, which gantry does not do yet: use a tag
+            error a.yaml:6:14: `a@sha256:00` names no image by digest: it looks like nginx@sha256: and 64 hex digits in lower case
             error a.yaml:7:14: `image` must be a string, and this is the number `7`; put it in quotes
         "#]],
     );

@@ -53,7 +53,7 @@ fn what_is_no_capability_or_security_option_is_refused() {
         error a.yaml:12:7: `a b` is not the name of an AppArmor profile; name a profile that the nodes have loaded, or unconfined
         error a.yaml:13:7: gantry does not do the security option `writable-cgroups=true` yet; take it out to deploy without it
         error a.yaml:14:7: `frobnicate` is not a security option; there are no-new-privileges, seccomp=…, apparmor=PROFILE and systempaths=unconfined
-        error a.yaml:15:7: each item of `security_opt` must be a string, and this is the number `5`
+        error a.yaml:15:7: each item of `security_opt` must be a string, and this is the number `5`; write for example `no-new-privileges:true`, in quotes
         warning a.yaml:9:7: `label=disable` is about SELinux, which gantry does not do; take it out
     "#]],
     );

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Bytes, Digest, Image, ImageName, NodeId};
+use model::{Bytes, Digest, Image, ImageName, NodeId, Origin};
 
 use crate::apply::{Change, Step};
 use crate::command::{Done, Outcome, Rejected};
+use crate::tables::{COPIES, Tag};
 
 impl Step<'_> {
     pub(super) fn put_image(
@@ -20,25 +21,69 @@ impl Step<'_> {
             return Err(Rejected::NoNode(holder));
         }
         let now = self.state.time;
-        let mut image = self.state.image(digest).cloned().unwrap_or_else(|| Image {
-            digest,
-            size,
-            imported: now,
-            copies: BTreeMap::new(),
-        });
+        let mut image = self.image_or_new(digest);
+        image.size = size;
         image.copies.insert(holder, Some(now));
         self.put(digest, image);
-        if let Some(before) = self.state.tags.insert(name.clone(), digest) {
-            self.changes.insert(Change::Image(before));
-        }
+        self.tag(name, Tag { image: digest, asked: None, automatic: false });
         Ok(Done::Changed)
+    }
+
+    pub(super) fn name_image(
+        &mut self,
+        name: &ImageName,
+        digest: Digest,
+        size: Bytes,
+        origin: Option<&Origin>,
+        automatic: bool,
+    ) -> Outcome {
+        if origin.is_none() && self.state.image(digest).is_none() {
+            return Err(Rejected::NoImageContent(digest));
+        }
+        let before = self.state.tag(name).copied();
+        let mut image = self.image_or_new(digest);
+        if size > Bytes(0) {
+            image.size = size;
+        }
+        // The one that has just answered is the one to ask.
+        image.origin = origin.cloned().or(image.origin);
+        if self.state.image(digest) != Some(&image) {
+            self.put(digest, image);
+        }
+        // What somebody asked for by hand stays so when it is deployed as well.
+        let automatic = automatic && before.is_none_or(|before| before.automatic);
+        let asked = match origin {
+            Some(_) => Some(self.state.time),
+            None => before.filter(|before| before.image == digest).and_then(|before| before.asked),
+        };
+        let tag = Tag { image: digest, asked, automatic };
+        if before == Some(tag) {
+            return Ok(Done::Unchanged);
+        }
+        self.tag(name, tag);
+        Ok(Done::Changed)
+    }
+
+    fn image_or_new(&self, digest: Digest) -> Image {
+        self.state.image(digest).cloned().unwrap_or_else(|| Image {
+            digest,
+            size: Bytes(0),
+            imported: self.state.time,
+            copies: BTreeMap::new(),
+            origin: None,
+            idle: None,
+        })
+    }
+
+    fn tag(&mut self, name: &ImageName, tag: Tag) {
+        let before = self.state.tags.insert(name.clone(), tag);
+        self.changes.insert(Change::Image(tag.image));
+        self.changes.extend(before.map(|before| Change::Image(before.image)));
     }
 
     pub(super) fn remove_image(&mut self, name: &ImageName) -> Outcome {
         let digest = self.state.image_named(name).ok_or_else(|| Rejected::NoImage(name.clone()))?;
-        let user =
-            self.state.services().find(|(_, service)| !service.removing && service.spec.task.image == *name);
-        if let Some((_, service)) = user {
+        if let Some(service) = self.state.user_of(name) {
             return Err(Rejected::ImageInUse { name: name.clone(), service: service.name.clone() });
         }
         self.state.tags.remove(name);
@@ -73,8 +118,8 @@ impl Step<'_> {
             let copy = match (image.copies.get(&node), has) {
                 (Some(Some(_)), true) | (Some(None) | None, false) => continue,
                 (Some(None) | None, true) => Some(Some(now)),
-                // What is still wanted is fetched again; what is not is forgotten.
-                (Some(Some(_)), false) if self.state.image_is_wanted(digest) => Some(None),
+                // What is still wanted and has too few copies is fetched again; of anything else this one is forgotten.
+                (Some(Some(_)), false) if self.is_scarce(digest, node) => Some(None),
                 (Some(Some(_)), false) => None,
             };
             let mut image = image.clone();
@@ -101,6 +146,45 @@ impl Step<'_> {
         self.state.images.remove(&digest);
         self.changes.insert(Change::Image(digest));
         Ok(Done::Changed)
+    }
+
+    /// Whether a copy on this node would be missed.
+    fn is_scarce(&self, digest: Digest, node: NodeId) -> bool {
+        let Some(image) = self.state.image(digest) else { return false };
+        let others = image.copies.iter().filter(|(id, since)| **id != node && since.is_some());
+        image.origin.is_none() && others.count() < COPIES && self.state.image_is_wanted(digest)
+    }
+
+    /// Notes since when images are not used, of all whose use may have changed.
+    pub(super) fn note_idle_images(&mut self) {
+        let mut touched = BTreeSet::new();
+        for change in &self.changes {
+            match change {
+                Change::Image(digest) => drop(touched.insert(*digest)),
+                Change::Service(id) => {
+                    let templates = self.state.service(*id).into_iter().flat_map(|s| s.templates.values());
+                    touched.extend(templates.map(|template| template.image));
+                }
+                Change::Cluster
+                | Change::Node(_)
+                | Change::Stack(_)
+                | Change::Task(..)
+                | Change::Registry(_) => {}
+            }
+        }
+        if touched.is_empty() {
+            return;
+        }
+        let templates = self.state.services().flat_map(|(_, service)| service.templates.values());
+        let used: BTreeSet<Digest> = templates.map(|template| template.image).collect();
+        for digest in touched {
+            let Some(image) = self.state.image(digest) else { continue };
+            let idle = if used.contains(&digest) { None } else { image.idle.or(Some(self.state.time)) };
+            if idle != image.idle {
+                let image = Image { idle, ..image.clone() };
+                self.put(digest, image);
+            }
+        }
     }
 
     fn put(&mut self, digest: Digest, image: Image) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Digest, Generation, Name, ServiceId, ServiceName, SpecVersion, Template};
+use model::{Digest, Generation, ImageName, Name, ServiceId, ServiceName, SpecVersion, Template};
 
 use crate::apply::{Change, Step};
 use crate::command::{Declared, Done, Outcome, Rejected};
@@ -97,6 +97,7 @@ impl Step<'_> {
             return false;
         }
         let mut service = Service::clone(old);
+        self.lets_go(&service.spec.task.image);
         service.spec = declared.spec.clone();
         service.generation = self.at;
         if !same_template {
@@ -165,8 +166,15 @@ impl Step<'_> {
     fn mark_removing(&mut self, id: ServiceId) {
         if let Some(old) = self.state.services.get(&id) {
             let service = Service { removing: true, generation: self.at, ..Service::clone(old) };
+            self.lets_go(&service.spec.task.image);
             self.put_service(id, service);
         }
+    }
+
+    /// A service may no longer call its image so, and with that the name may have become free.
+    fn lets_go(&mut self, name: &ImageName) {
+        let named = self.state.image_named(name);
+        self.changes.extend(named.map(Change::Image));
     }
 
     fn drop_empty_stack(&mut self, name: &Name) {

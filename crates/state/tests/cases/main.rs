@@ -3,6 +3,7 @@
 #[path = "../../../controllers/tests/fixture/mod.rs"]
 mod fixture;
 mod history;
+mod images;
 mod rejections;
 mod reports;
 mod retention;

@@ -7,7 +7,7 @@ use model::{
     Bytes, Desired, Digest, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId, TaskVerdict,
 };
 use state::command::Lacking;
-use state::{Command, Rejected};
+use state::{Command, RegistryChange, Rejected};
 
 use crate::fixture::{RANGE, TOKEN, World, address_of, found, image_name, service_name};
 
@@ -25,7 +25,7 @@ fn case(world: World, command: Command, says: impl Into<String>) -> Case {
 #[test]
 fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
     let mut given = BTreeSet::new();
-    let cases = [cluster(), nodes(), stacks(), services(), tasks(), placements(), images()];
+    let cases = [cluster(), nodes(), stacks(), services(), tasks(), placements(), images(), registries()];
     for Case { mut world, command, says } in cases.into_iter().flatten() {
         let before = world.state.rows();
         let Err(rejected) = world.apply(vec![command.clone()]).remove(0) else {
@@ -40,7 +40,7 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 28] = [
+const REASONS: [&str; 31] = [
     "already assigned",
     "another generation",
     "bad token",
@@ -56,6 +56,7 @@ const REASONS: [&str; 28] = [
     "no image content",
     "no image",
     "no node",
+    "no registry",
     "no service id",
     "no service",
     "no stack",
@@ -66,8 +67,10 @@ const REASONS: [&str; 28] = [
     "not founded",
     "not wanted",
     "out of sequence",
+    "registry too large",
     "removing",
     "still running",
+    "too many registries",
     "with tasks",
 ];
 
@@ -104,6 +107,9 @@ fn reason(rejected: &Rejected) -> &'static str {
         Rejected::HasTasks(_) => "with tasks",
         Rejected::ImageInUse { .. } => "image in use",
         Rejected::ImageKept(_) => "image kept",
+        Rejected::NoRegistry(_) => "no registry",
+        Rejected::TooManyRegistries => "too many registries",
+        Rejected::RegistryTooLarge(_) => "registry too large",
     }
 }
 
@@ -279,12 +285,45 @@ fn images() -> Vec<Case> {
         case(World::new(), Command::RemoveImage { name: name.clone() }, "there is no image `app:latest`"),
         case(
             World::of("nodes n1\n image app on n1\n service hello/web x0\n deploy"),
-            Command::RemoveImage { name },
+            Command::RemoveImage { name: name.clone() },
             in_use,
         ),
         case(World::of("nodes n1"), Command::KeepCopy { image, node: NodeId(1) }, content.clone()),
-        case(World::new(), Command::DropImage { image }, content),
+        case(World::new(), Command::DropImage { image }, content.clone()),
+        case(
+            World::new(),
+            Command::NameImage { name, image, size: Bytes(1), origin: None, automatic: false },
+            content,
+        ),
         case(one(), Command::DropImage { image }, kept.clone()),
         case(World::of("nodes n1\n image app on n1\n untag app"), Command::DropImage { image }, kept),
+    ]
+}
+
+fn registries() -> Vec<Case> {
+    let name = |text: &str| text.parse().expect("the name of a registry");
+    let put = |registry: &str, change| Command::PutRegistry { registry: name(registry), change };
+    let insecure = || RegistryChange::Settings { mirrors: Vec::new(), ca: Vec::new(), insecure: true };
+    let large = RegistryChange::Settings {
+        mirrors: Vec::new(),
+        ca: vec!["x".repeat(64 << 10), "x".to_owned()],
+        insecure: false,
+    };
+    let mut full = World::new();
+    full.must_all((0..64).map(|number| put(&format!("r{number}.lan"), insecure())).collect());
+    let nothing = "the cluster keeps nothing of registry reg.lan";
+    vec![
+        case(World::new(), put("reg.lan", RegistryChange::LogOut), nothing),
+        case(World::new(), Command::RemoveRegistry { registry: name("reg.lan") }, nothing),
+        case(
+            full,
+            put("reg.lan", insecure()),
+            "the cluster keeps the settings of 64 registries already, which is all that it does",
+        ),
+        case(
+            World::new(),
+            put("reg.lan", large),
+            "the settings of registry reg.lan are larger than the 64 KiB that the cluster keeps of one",
+        ),
     ]
 }

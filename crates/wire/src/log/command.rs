@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Bytes, ClusterId, Digest, Generation, LogIndex, Name, NodeId, ServiceId, SpecVersion, Subnet, Timestamp,
+    Bytes, ClusterId, Digest, Generation, LogIndex, Name, NodeId, RegistryName, ServiceId, SpecVersion,
+    Subnet, Timestamp,
 };
-use state::command::{Authority, Command, Declared};
+use state::command::{Authority, Command, Declared, RegistryChange};
 
 use crate::invalid::list;
 use crate::proto::log as proto;
+use crate::proto::log::command::put_registry::{Change, Settings};
 use crate::proto::log::command::{self as of, Kind};
 use crate::proto::model as nouns;
 use crate::{Cause, Field, Invalid};
@@ -89,6 +91,19 @@ fn kind_of(command: &Command) -> Kind {
             held: held.iter().map(ToString::to_string).collect(),
         }),
         Command::DropImage { image } => Kind::DropImage(of::DropImage { image: image.to_string() }),
+        Command::NameImage { name, image, size, origin, automatic } => Kind::NameImage(of::NameImage {
+            name: name.to_string(),
+            image: image.to_string(),
+            size: size.0,
+            origin: origin.as_ref().map(ToString::to_string),
+            automatic: *automatic,
+        }),
+        Command::PutRegistry { registry, change } => {
+            Kind::PutRegistry(of::PutRegistry { registry: registry.to_string(), change: Some(change.into()) })
+        }
+        Command::RemoveRegistry { registry } => {
+            Kind::RemoveRegistry(of::RemoveRegistry { registry: registry.to_string() })
+        }
     }
 }
 
@@ -149,6 +164,15 @@ impl TryFrom<proto::Command> for Command {
             Kind::ReportImages(images) => images.try_into(),
             Kind::DropImage(of::DropImage { image }) => {
                 Ok(Self::DropImage { image: Field("DropImage", "image").parsed(&image)? })
+            }
+            Kind::NameImage(image) => image.try_into(),
+            Kind::PutRegistry(of::PutRegistry { registry, change }) => {
+                let at = |field| Field("PutRegistry", field);
+                let change = at("change").kind(change)?.try_into()?;
+                Ok(Self::PutRegistry { registry: at("registry").parsed(&registry)?, change })
+            }
+            Kind::RemoveRegistry(of::RemoveRegistry { registry }) => {
+                Ok(Self::RemoveRegistry { registry: Field("RemoveRegistry", "registry").parsed(&registry)? })
             }
         }
     }
@@ -300,6 +324,52 @@ impl TryFrom<of::PutImage> for Command {
             image: at("image").parsed(&image)?,
             size: Bytes(size),
             holder: NodeId(holder),
+        })
+    }
+}
+
+impl TryFrom<of::NameImage> for Command {
+    type Error = Invalid;
+
+    fn try_from(named: of::NameImage) -> Result<Self, Invalid> {
+        let of::NameImage { name, image, size, origin, automatic } = named;
+        let at = |field| Field("NameImage", field);
+        Ok(Self::NameImage {
+            name: at("name").parsed(&name)?,
+            image: at("image").parsed(&image)?,
+            size: Bytes(size),
+            origin: origin.map(|origin| at("origin").parsed(&origin)).transpose()?,
+            automatic,
+        })
+    }
+}
+
+impl From<&RegistryChange> for Change {
+    fn from(change: &RegistryChange) -> Self {
+        match change {
+            RegistryChange::Settings { mirrors, ca, insecure } => Self::Settings(Settings {
+                mirrors: mirrors.iter().map(ToString::to_string).collect(),
+                ca: ca.clone(),
+                insecure: *insecure,
+            }),
+            RegistryChange::LogIn(credential) => Self::LogIn(credential.into()),
+            RegistryChange::LogOut => Self::LogOut(nouns::Nothing {}),
+        }
+    }
+}
+
+impl TryFrom<Change> for RegistryChange {
+    type Error = Invalid;
+
+    fn try_from(change: Change) -> Result<Self, Invalid> {
+        let at = Field("PutRegistry.Settings", "mirrors");
+        Ok(match change {
+            Change::Settings(Settings { mirrors, ca, insecure }) => {
+                let mirrors = mirrors.iter().map(|mirror| at.parsed::<RegistryName>(mirror));
+                Self::Settings { mirrors: mirrors.collect::<Result<_, _>>()?, ca, insecure }
+            }
+            Change::LogIn(credential) => Self::LogIn(credential.try_into()?),
+            Change::LogOut(nouns::Nothing {}) => Self::LogOut,
         })
     }
 }

@@ -53,6 +53,9 @@ fn kind_of(rejected: &Rejected) -> Kind {
             Kind::ImageInUse(of::ImageInUse { name: name.to_string(), service: service.to_string() })
         }
         Rejected::ImageKept(image) => Kind::ImageKept(image.to_string()),
+        Rejected::NoRegistry(registry) => Kind::NoRegistry(registry.to_string()),
+        Rejected::TooManyRegistries => Kind::TooManyRegistries(Nothing {}),
+        Rejected::RegistryTooLarge(registry) => Kind::RegistryTooLarge(registry.to_string()),
     }
 }
 
@@ -91,6 +94,11 @@ impl TryFrom<proto::Rejected> for Rejected {
             Kind::HasTasks(service) => Self::HasTasks(ServiceId(service)),
             Kind::ImageInUse(image_in_use) => Self::try_from(image_in_use)?,
             Kind::ImageKept(image) => Self::ImageKept(at("image_kept").parsed(&image)?),
+            Kind::NoRegistry(registry) => Self::NoRegistry(at("no_registry").parsed(&registry)?),
+            Kind::TooManyRegistries(Nothing {}) => Self::TooManyRegistries,
+            Kind::RegistryTooLarge(registry) => {
+                Self::RegistryTooLarge(at("registry_too_large").parsed(&registry)?)
+            }
         })
     }
 }

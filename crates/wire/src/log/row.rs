@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{ClusterId, LogIndex, Name, NodeId, ServiceId, SpecVersion, Template, Timestamp};
-use state::{Cluster, NodeRow, Recorded, Row, Service, Stack, Token};
+use state::{Cluster, NodeRow, Recorded, Row, Service, Stack, Tag, Token};
 
 use super::command::node_prefix_of;
 use super::outcome::outcome;
@@ -36,7 +36,15 @@ impl From<&Row> for proto::Row {
             Row::Image(digest, row) => {
                 Kind::Image(of::Image { digest: digest.to_string(), image: Some((&**row).into()) })
             }
-            Row::Tag(name, image) => Kind::Tag(of::Tag { name: name.to_string(), image: image.to_string() }),
+            Row::Tag(name, Tag { image, asked, automatic }) => Kind::Tag(of::Tag {
+                name: name.to_string(),
+                image: image.to_string(),
+                asked: asked.map(|asked| asked.0),
+                automatic: *automatic,
+            }),
+            Row::Registry(name, row) => {
+                Kind::Registry(of::Registry { name: name.to_string(), registry: Some((&**row).into()) })
+            }
             Row::Request(id, Recorded { at, outcomes }) => Kind::Request(of::Request {
                 id: request_text(*id),
                 at: at.0,
@@ -115,9 +123,17 @@ impl TryFrom<proto::Row> for Row {
                 let at = |field| Field("Row.Image", field);
                 Ok(Self::Image(at("digest").parsed(&digest)?, Arc::new(at("image").required(image)?)))
             }
-            Kind::Tag(of::Tag { name, image }) => {
+            Kind::Tag(of::Tag { name, image, asked, automatic }) => {
                 let at = |field| Field("Row.Tag", field);
-                Ok(Self::Tag(at("name").parsed(&name)?, at("image").parsed(&image)?))
+                let image = at("image").parsed(&image)?;
+                Ok(Self::Tag(
+                    at("name").parsed(&name)?,
+                    Tag { image, asked: asked.map(Timestamp), automatic },
+                ))
+            }
+            Kind::Registry(of::Registry { name, registry }) => {
+                let at = |field| Field("Row.Registry", field);
+                Ok(Self::Registry(at("name").parsed(&name)?, Arc::new(at("registry").required(registry)?)))
             }
             Kind::Request(request) => request.try_into(),
         }

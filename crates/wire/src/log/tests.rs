@@ -30,6 +30,9 @@ fn number(command: &Command) -> u32 {
         Command::KeepCopy { .. } => 17,
         Command::ReportImages { .. } => 18,
         Command::DropImage { .. } => 19,
+        Command::NameImage { .. } => 20,
+        Command::PutRegistry { .. } => 21,
+        Command::RemoveRegistry { .. } => 22,
     }
 }
 
@@ -40,7 +43,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=19).collect());
+    assert_eq!(seen, (1..=22).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.
@@ -70,6 +73,9 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::HasTasks(_) => 22,
         Rejected::ImageInUse { .. } => 23,
         Rejected::ImageKept(_) => 24,
+        Rejected::NoRegistry(_) => 25,
+        Rejected::TooManyRegistries => 26,
+        Rejected::RegistryTooLarge(_) => 27,
     }
 }
 
@@ -102,6 +108,9 @@ fn rejections() -> Vec<Rejected> {
         Rejected::HasTasks(ServiceId(4)),
         Rejected::ImageInUse { name: "hello:1".parse().unwrap(), service: "shop/web".parse().unwrap() },
         Rejected::ImageKept(digest(1)),
+        Rejected::NoRegistry("registry.example:5000".parse().unwrap()),
+        Rejected::TooManyRegistries,
+        Rejected::RegistryTooLarge("docker.io".parse().unwrap()),
     ]);
     all
 }
@@ -109,7 +118,7 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), (1..=24).collect());
+    assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), (1..=27).collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();
     for written in outcomes {

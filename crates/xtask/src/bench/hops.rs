@@ -1,6 +1,7 @@
 //! Where the time goes: what daemons say of each step between a command and a running container (`GANTRY_LOG=hop=debug`),
 //! read from their logs and put beside the clock of the command.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,15 +44,57 @@ pub(super) struct Hop {
 
 /// Runs a command, and says when each step of what follows was taken.
 pub(super) fn of(cluster: &Cluster, command: impl FnOnce() -> Result<()>) -> Result<Vec<Hop>> {
-    let before: Vec<usize> = cluster.logs().iter().map(String::len).collect();
-    let began = now()?;
-    command()?;
-    let done = now()?;
-    let logs = cluster.logs();
-    let news = logs.iter().zip(before).map(|(log, length)| log.get(length..).unwrap_or_default());
-    let mut steps: Vec<(String, f64)> = news.flat_map(str::lines).filter_map(step).collect();
+    let (mut began, mut done) = (0.0, 0.0);
+    let lines = logged(cluster, || {
+        began = now()?;
+        command()?;
+        done = now()?;
+        Ok(())
+    })?;
+    let mut steps: Vec<(String, f64)> = lines.lines().filter_map(step).collect();
     steps.push(("done".to_owned(), done));
     Ok(hops(&steps, began))
+}
+
+/// Runs a command, and says of each task that came to a node then how long it took from one of its steps to another, in
+/// seconds.
+pub(super) fn between(
+    cluster: &Cluster,
+    [from, to]: [&str; 2],
+    command: impl FnOnce() -> Result<()>,
+) -> Result<Vec<f64>> {
+    let lines = logged(cluster, command)?;
+    Ok(spans(&lines, [from, to]))
+}
+
+/// What the daemons log while a command runs.
+fn logged(cluster: &Cluster, command: impl FnOnce() -> Result<()>) -> Result<String> {
+    let before: Vec<usize> = cluster.logs().iter().map(String::len).collect();
+    command()?;
+    let logs = cluster.logs();
+    Ok(logs.iter().zip(before).filter_map(|(log, length)| log.get(length..)).collect())
+}
+
+fn spans(lines: &str, [from, to]: [&str; 2]) -> Vec<f64> {
+    let mut begun: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut spans = Vec::new();
+    for line in lines.lines() {
+        let (Some((name, at)), Some(task)) = (step(line), task(line)) else { continue };
+        if name == from {
+            begun.insert(task, at);
+        } else if name == to
+            && let Some(began) = begun.remove(task)
+        {
+            spans.push((at - began).rem_euclid(DAY));
+        }
+    }
+    spans
+}
+
+/// The task that a line of a daemon's log is about.
+fn task(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" task=")?;
+    rest.split_whitespace().next()
 }
 
 fn hops(steps: &[(String, f64)], began: f64) -> Vec<Hop> {
@@ -118,6 +161,23 @@ impl Hop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_from_one_step_of_a_task_to_another_of_the_same() {
+        let log = "\
+2026-11-25T10:00:00.100000Z DEBUG hop=\"received\" task=s1-1-1
+2026-11-25T10:00:00.101000Z DEBUG hop=\"received\" task=s1-2-1
+2026-11-25T10:00:00.112000Z DEBUG hop=\"started\" task=s1-1-1
+2026-11-25T10:00:00.113000Z DEBUG hop=\"running\" task=s1-1-1
+2026-11-25T10:00:00.121000Z DEBUG hop=\"started\" task=s1-2-1 attempt=1
+2026-11-25T10:00:00.900000Z DEBUG hop=\"started\" task=s1-2-1 attempt=2
+";
+        let spans = |to| -> Vec<u32> {
+            spans(log, ["received", to]).into_iter().map(|s| (s * 1000.0).round() as u32).collect()
+        };
+        assert_eq!(spans("started"), [12, 20]);
+        assert_eq!(spans("running"), [13]);
+    }
 
     #[test]
     fn steps_are_found_in_a_log_and_counted_from_the_commands_begin() {

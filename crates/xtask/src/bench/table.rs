@@ -42,13 +42,13 @@ pub(super) struct Row {
 
 /// The median, and the extremes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Summary {
-    median: f64,
-    least: f64,
-    most: f64,
+pub(super) struct Summary {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
 }
 
-fn summary(samples: &[f64]) -> Option<Summary> {
+pub(super) fn summary(samples: &[f64]) -> Option<Summary> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -112,7 +112,7 @@ pub(super) fn render(rows: &[Row]) -> String {
 }
 
 /// Three digits or so.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     if value == 0.0 {
         "0".to_owned()
     } else if value < 1.0 {

@@ -1,5 +1,5 @@
 //! An image as an OCI layout in a tar (OCI image specification 1.1, "Image Layout"), which gantry, podman, skopeo and Docker
-//! since 25 can load.
+//! since 25 can load; with the `manifest.json` beside it that older Dockers look for (what `docker save` writes).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType};
+use tar::{Archive, Builder, EntryType};
 
 use super::layer::header;
 
@@ -15,6 +15,9 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// Docker's list of the archive's images.
+const SAVED: &str = "manifest.json";
 
 /// A piece of content, by its digest's hex digits.
 struct Blob {
@@ -87,16 +90,52 @@ pub(super) fn write(archive: &Path, name: &str, execution: &Value, layers: &[Pat
         "org.opencontainers.image.ref.name": "latest",
     });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor] });
+    let saved = json!([{
+        "Config": config_blob.path(),
+        "RepoTags": [format!("{name}:latest")],
+        "Layers": blobs.iter().map(Blob::path).collect::<Vec<_>>(),
+    }]);
 
     let mut tar = Builder::new(File::create(archive)?);
     text(&mut tar, "oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
     text(&mut tar, "index.json", &index.to_string())?;
+    text(&mut tar, SAVED, &saved.to_string())?;
     text(&mut tar, &manifest_blob.path(), &manifest)?;
     text(&mut tar, &config_blob.path(), &config)?;
     for (blob, layer) in blobs.iter().zip(layers) {
         tar.append_data(&mut header(EntryType::Regular, 0o644, blob.size), blob.path(), File::open(layer)?)?;
     }
     tar.into_inner()?.sync_all()
+}
+
+/// Unpacks the layers of an archive of ours over one another.
+pub(super) fn unpack(archive: &Path, into: &Path) -> io::Result<()> {
+    let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("its {SAVED} {what}"));
+    let mut saved = String::new();
+    within(archive, SAVED, |mut entry| entry.read_to_string(&mut saved).map(drop))?;
+    let saved: Value = serde_json::from_str(&saved).map_err(|_| odd("is no JSON"))?;
+    let layers = saved[0]["Layers"].as_array().ok_or_else(|| odd("names no layers"))?;
+    for layer in layers {
+        let path = layer.as_str().ok_or_else(|| odd("has a layer without a name"))?;
+        within(archive, path, |entry| Archive::new(entry).unpack(into))?;
+    }
+    Ok(())
+}
+
+/// Reads one file of an archive.
+fn within(
+    archive: &Path,
+    path: &str,
+    read: impl FnOnce(tar::Entry<'_, File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut archive = Archive::new(File::open(archive)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.path()? == Path::new(path) {
+            return read(entry);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no {path}")))
 }
 
 fn text<W: Write>(tar: &mut Builder<W>, path: &str, text: &str) -> io::Result<()> {
@@ -118,7 +157,7 @@ mod tests {
     use super::*;
 
     fn contents(archive: &Path) -> Vec<(String, Vec<u8>)> {
-        let mut archive = tar::Archive::new(File::open(archive).unwrap());
+        let mut archive = Archive::new(File::open(archive).unwrap());
         let read = |entry: io::Result<tar::Entry<'_, File>>| {
             let mut entry = entry.unwrap();
             let mut content = Vec::new();
@@ -158,5 +197,11 @@ mod tests {
             }
         }
         assert_eq!(contents.last().unwrap().1, std::fs::read(&layer).unwrap());
+        let saved = json("manifest.json");
+        assert_eq!(saved[0]["Config"], blob(&manifest["config"]["digest"]));
+        assert_eq!(saved[0]["RepoTags"][0], "box:latest");
+
+        unpack(&archive, &dir.path().join("root")).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("root/etc/also")).unwrap(), b"box\n");
     }
 }

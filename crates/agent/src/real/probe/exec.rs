@@ -9,28 +9,35 @@ use runtime::exec::{self, Exec, Io, Session};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Answered, late};
 use crate::host::Failure;
 use crate::real::{blocking, failure};
 
+/// How long a command may take to be started, which is not its own time: on a busy node that is a second, and a check with a
+/// second to answer would fail for it. Docker's.
+const START: Duration = Duration::from_secs(30);
+
 /// How long output is waited for after the command has ended. All of it is there by then, unless the command left something
 /// behind that holds it open.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// Runs the command in the container of `dir`; 0 is healthy. `most` is counted from when it is its turn at `starts`. One that
-/// takes longer is killed, and so is one whose future is dropped.
+/// Runs the command in the container of `dir`; 0 is healthy. `most` is counted from when it runs. One that takes longer is
+/// killed, and so is one whose future is dropped.
 pub(super) async fn run(
     dir: PathBuf,
     args: Vec<String>,
     most: Duration,
     starts: &Semaphore,
 ) -> Result<String, String> {
-    let turn = starts.acquire().await.map_err(|error| failure("the agent is stopping", &error).0)?;
+    let session = {
+        let _turn = starts.acquire().await.map_err(|error| failure("the agent is stopping", &error).0)?;
+        within_start(start(dir, args)).await?
+    };
     let mut answered = Answered::default();
-    let ran = timeout(most, ended(dir, args, turn, &mut answered)).await;
+    let ran = timeout(most, ended(session, &mut answered)).await;
     let output = answered.text();
     match ran {
         Ok(Ok(exit)) if exit.success() => Ok(output),
@@ -42,12 +49,14 @@ pub(super) async fn run(
     }
 }
 
-async fn ended(
-    dir: PathBuf,
-    args: Vec<String>,
-    turn: SemaphorePermit<'_>,
-    answered: &mut Answered,
-) -> Result<Exit, Failure> {
+async fn within_start<T>(start: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
+    match timeout(START, start).await {
+        Ok(started) => started.map_err(|Failure(why)| why),
+        Err(_late) => Err(format!("the check was not started within {START:?}")),
+    }
+}
+
+async fn start(dir: PathBuf, args: Vec<String>) -> Result<Session, Failure> {
     // What is not said is the container's own.
     let exec = Exec {
         args,
@@ -58,11 +67,15 @@ async fn ended(
         stdin: false,
         privileged: false,
     };
-    let started = blocking(move || {
-        exec::start(&dir, &exec).map_err(|error| failure("the check could not be run", &error))
-    });
-    let Session { io, process } = started.await?;
-    drop(turn);
+    // Within the same time: a thread that went on to wait when nobody waits for it any more would be one for each check of a
+    // container that holds up what joins it, until there are none for the others.
+    blocking(move || {
+        exec::start_within(&dir, &exec, START).map_err(|error| failure("the check could not be run", &error))
+    })
+    .await
+}
+
+async fn ended(Session { io, process }: Session, answered: &mut Answered) -> Result<Exit, Failure> {
     let lost = |error: io::Error| failure("the check was lost sight of", &error);
     let stream = process.into_stream();
     stream.set_nonblocking(true).map_err(lost)?;
@@ -121,6 +134,18 @@ mod tests {
 
     use super::*;
     use crate::real::probe::KEPT;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_is_slow_to_start_has_not_failed_yet() {
+        let slow = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok::<u64, Failure>(seconds)
+        };
+        assert_eq!(within_start(slow(29)).await, Ok(29));
+        assert_eq!(within_start(slow(31)).await, Err("the check was not started within 30s".to_owned()));
+        let refused = async { Err::<u64, Failure>(Failure("the container is paused".to_owned())) };
+        assert_eq!(within_start(refused).await, Err("the container is paused".to_owned()));
+    }
 
     #[tokio::test]
     async fn a_flood_of_output_is_read_and_its_beginning_kept() {

@@ -3,6 +3,7 @@
 //! Nothing here is kept longer than it takes to send it: a manager that does not read is not read for.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::TaskId;
@@ -194,8 +195,11 @@ impl Lane {
 #[derive(Debug)]
 struct Log {
     asked: Asked,
-    /// The attempts that are not read to their end, oldest first.
-    readers: VecDeque<(u32, Result<Reader, LogError>)>,
+    /// The attempt that is being read.
+    reader: Option<(u32, Reader)>,
+    /// Those after it, oldest first. Each is opened when it is its turn: a task holds one file open, however often it was
+    /// started, and a daemon may not have many.
+    later: VecDeque<(u32, PathBuf)>,
     /// The latest attempt that was found; 0 before the first.
     newest: u32,
     life: Life,
@@ -229,35 +233,35 @@ impl Log {
         }
         let wanted = Wanted { since: asked.since, until: wish.until, tail: asked.tail };
         let readers = Reader::of_all(&dirs, wanted).map_err(|error| unreadable(asked.place, &error))?;
-        // Attempts that are too old for the tail have none.
-        let read = &attempts[attempts.len() - readers.len()..];
-        let readers = read.iter().copied().zip(readers.into_iter().map(Ok)).collect();
         let newest = attempts.last().copied().unwrap_or(0);
-        Ok(Self { asked, readers, newest, life })
+        // Attempts that are too old for the tail have none. The first that has one is read from the tail on, and all after
+        // it from their beginning.
+        let too_old = attempts.len().saturating_sub(readers.len());
+        let mut read = attempts.into_iter().zip(dirs).skip(too_old);
+        let reader = read.next().map(|(attempt, _)| attempt).zip(readers.into_iter().next());
+        Ok(Self { asked, reader, later: read.collect(), newest, life })
     }
 
     /// The next line and the attempt that wrote it; nothing at the end, which is for now as long as the task goes on.
     fn next(&mut self, wish: &Wish) -> Result<Option<(u32, Line)>, LogError> {
         loop {
-            let is_last = self.readers.len() == 1;
-            let Some((attempt, reader)) = self.readers.front_mut() else { return Ok(None) };
-            let attempt = *attempt;
-            let line = match reader {
-                Ok(reader) => reader.next().transpose()?,
-                Err(_) => match self.readers.pop_front() {
-                    Some((_, Err(error))) => return Err(error),
-                    Some((_, Ok(_))) | None => return Ok(None),
-                },
+            let Some((attempt, reader)) = &mut self.reader else {
+                let Some((attempt, dir)) = self.later.pop_front() else { return Ok(None) };
+                let wanted = Wanted { since: self.asked.since, until: wish.until, tail: None };
+                self.reader = Some((attempt, Reader::of(&dir, wanted)?));
+                continue;
             };
-            match line {
+            let attempt = *attempt;
+            match reader.next().transpose()? {
                 // A time that lies ahead is a clock that was set back, and says nothing.
                 Some(line) if !wish.follow && line.at > wish.begun && line.at <= SystemTime::now() => {
-                    self.readers.clear();
+                    self.reader = None;
+                    self.later.clear();
                 }
                 Some(line) => return Ok(Some((attempt, line))),
-                None if is_last => return Ok(None),
+                None if self.later.is_empty() => return Ok(None),
                 // There is a later attempt, so this one has ended, and its log with it.
-                None => drop(self.readers.pop_front()),
+                None => self.reader = None,
             }
         }
     }
@@ -275,8 +279,7 @@ impl Log {
         for (attempt, dir) in attempts {
             if attempt > self.newest {
                 self.newest = attempt;
-                let wanted = Wanted { since: self.asked.since, until: wish.until, tail: None };
-                self.readers.push_back((attempt, Reader::of(&dir, wanted)));
+                self.later.push_back((attempt, dir));
             }
         }
         if wish.until.is_some_and(|until| SystemTime::now() > until) {

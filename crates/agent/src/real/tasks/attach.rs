@@ -46,6 +46,7 @@ pub(super) async fn answer(
         biased;
         told = tell(from, mouth) => told,
         gone = feed(to, sends, ear) => Err(gone.into()),
+        () = mouth.gone() => Err(Gone.into()),
     }
 }
 

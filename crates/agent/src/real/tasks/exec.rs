@@ -8,6 +8,8 @@ use runtime::exec::{self, Exec, ExecError, Io, Session, WindowSize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use wire::proto::stream::failure::Kind;
 use wire::proto::stream::{self, Begun, piece};
 
@@ -19,8 +21,12 @@ use crate::real::{blocking, failure};
 /// What is read at once. A stream's piece is not larger.
 const READ: usize = 16 << 10;
 
-/// How long output may go on after the process has ended: a child of its that holds the pipe open is not waited for.
+/// How long output is waited for after the process has ended: a child of its that holds the pipe open is not waited for.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How much is read after the process has ended. What it wrote is in its pipe by then, which has no room for more, unless
+/// root has enlarged it; so what follows is not the process's.
+const LEFT: usize = 1 << 20;
 
 pub(super) async fn answer(
     dir: PathBuf,
@@ -29,8 +35,9 @@ pub(super) async fn answer(
     mouth: &Mouth,
 ) -> Result<(), Cut> {
     let Session { io, process } = start(dir, asked).await?;
-    let ended = watch(process.into_stream())?;
+    let process = watched(process.into_stream())?;
     mouth.say(piece::Kind::Begun(Begun::default())).await?;
+    let (over, ended) = watch::channel(false);
     let exit = match io {
         Io::Pipes { stdin, stdout, stderr } => {
             let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose().map_err(unusable)?;
@@ -38,16 +45,17 @@ pub(super) async fn answer(
             let stderr = pipe::Receiver::from_owned_fd(stderr).map_err(unusable)?;
             let output = async {
                 let (out, err) = tokio::join!(
-                    copy(stdout, mouth, piece::Kind::Stdout),
-                    copy(stderr, mouth, piece::Kind::Stderr)
+                    copy(stdout, ended.clone(), mouth, piece::Kind::Stdout),
+                    copy(stderr, ended, mouth, piece::Kind::Stderr)
                 );
                 out.and(err)
             };
-            converse(ended, output, feed(stdin, ear)).await?
+            converse(process, over, mouth, output, feed(stdin, ear)).await?
         }
         Io::Terminal(master) => {
             let Terminal { output, input, sizes } = Terminal::new(master).map_err(unusable)?;
-            converse(ended, copy(output, mouth, piece::Kind::Stdout), drive(input, &sizes, ear)).await?
+            let output = copy(output, ended, mouth, piece::Kind::Stdout);
+            converse(process, over, mouth, output, drive(input, &sizes, ear)).await?
         }
     };
     Ok(mouth.say(piece::Kind::Exited((&exit).into())).await?)
@@ -82,21 +90,23 @@ fn unusable(error: std::io::Error) -> Refusal {
 }
 
 /// The process's end. Dropped before it, it kills the process.
-fn watch(stream: std::os::unix::net::UnixStream) -> Result<UnixStream, Refusal> {
+fn watched(stream: std::os::unix::net::UnixStream) -> Result<UnixStream, Refusal> {
     let watched = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
     watched.map_err(|error| failure("the command cannot be watched", &error).into())
 }
 
-/// Runs all three until the process has ended and its output is read. A client that has gone takes the process with it:
-/// `ended` is dropped.
+/// Runs all of it until the process has ended, which `over` is told, and its output is read. A client that has gone takes the
+/// process with it: `process` is dropped.
 async fn converse(
-    ended: UnixStream,
+    process: UnixStream,
+    over: watch::Sender<bool>,
+    mouth: &Mouth,
     output: impl Future<Output = Result<(), Gone>>,
     input: impl Future<Output = Gone>,
 ) -> Result<Exit, Cut> {
     let (mut output, mut input) = (std::pin::pin!(output), std::pin::pin!(input));
-    let mut all_read = false;
-    loop {
+    let (mut all_read, mut ended) = (false, false);
+    while !(all_read && ended) {
         tokio::select! {
             biased;
             read = &mut output, if !all_read => {
@@ -104,37 +114,73 @@ async fn converse(
                 all_read = true;
             }
             gone = &mut input => return Err(gone.into()),
-            readable = ended.readable() => {
+            () = mouth.gone() => return Err(Gone.into()),
+            readable = process.readable(), if !ended => {
                 readable.map_err(|error| Refusal::from(failure("the command cannot be watched", &error)))?;
-                break;
+                ended = true;
+                over.send_replace(true);
             }
         }
     }
-    if !all_read && let Ok(read) = tokio::time::timeout(LINGER, output).await {
-        read?;
-    }
     let exit = blocking(move || {
-        let told = ended.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream));
+        let told = process.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream));
         let stream = told.map_err(|error| failure("the command cannot be watched", &error))?;
         exec::exit_from(stream).map_err(|error| failure("how the command ended is not known", &error))
     });
     Ok(exit.await?)
 }
 
-/// Copies what a process writes.
+/// Copies what a process writes: all of it, however slowly the client takes it.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
+    mut ended: watch::Receiver<bool>,
     mouth: &Mouth,
     say: impl Fn(Vec<u8>) -> piece::Kind,
 ) -> Result<(), Gone> {
     let mut bytes = vec![0; READ];
-    loop {
-        match from.read(&mut bytes).await {
-            // A terminal whose other side is closed answers with an error.
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(count) => mouth.say(say(bytes[..count].to_vec())).await?,
-        }
+    let mut left = Left { time: LINGER, bytes: LEFT };
+    while let Some(count) = left.read(&mut from, &mut bytes, &mut ended).await {
+        mouth.say(say(bytes[..count].to_vec())).await?;
     }
+    Ok(())
+}
+
+/// What may still be read of a process when it has ended.
+struct Left {
+    /// Spent on waiting for it alone. The client's time is its own.
+    time: Duration,
+    bytes: usize,
+}
+
+impl Left {
+    /// As much as there is, at least one byte; `None` at the end, also at the end of patience.
+    async fn read(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        bytes: &mut [u8],
+        ended: &mut watch::Receiver<bool>,
+    ) -> Option<usize> {
+        let over = *ended.borrow();
+        if !over {
+            tokio::select! {
+                biased;
+                read = from.read(bytes) => return some(read),
+                _over = ended.changed() => {}
+            }
+        }
+        let room = bytes.len().min(self.bytes);
+        let began = Instant::now();
+        let read = timeout(self.time, from.read(&mut bytes[..room])).await.ok()?;
+        self.time = self.time.saturating_sub(began.elapsed());
+        let count = some(read)?;
+        self.bytes -= count;
+        Some(count)
+    }
+}
+
+/// A terminal whose other side is closed answers with an error.
+fn some(read: std::io::Result<usize>) -> Option<usize> {
+    read.ok().filter(|count| *count > 0)
 }
 
 /// Hands the client's input to the process, until the client hangs up. A process that reads no more is not a reason to end.
@@ -172,5 +218,78 @@ async fn give(stdin: &mut Option<impl AsyncWrite + Unpin>, data: &[u8]) {
         && writer.write_all(data).await.is_err()
     {
         *stdin = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::io::duplex;
+    use tokio::sync::mpsc;
+    use tokio::time::sleep;
+    use wire::proto::agent::{Chunk, chunk};
+    use wire::proto::stream::Piece;
+
+    use super::*;
+
+    /// The next piece of output; `None` when there are no more.
+    async fn heard(hears: &mut mpsc::Receiver<Chunk>) -> Option<Vec<u8>> {
+        match hears.recv().await?.kind {
+            Some(chunk::Kind::Piece(Piece { kind: Some(piece::Kind::Stdout(text)) })) => Some(text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_gets_all_that_was_printed_by_a_process_that_has_ended() {
+        let (mut process, output) = duplex(LEFT);
+        let printed: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
+        process.write_all(&printed).await.unwrap();
+        let (over, ended) = watch::channel(false);
+        let (says, mut hears) = mpsc::channel(1);
+        let copying = async move { copy(output, ended, &Mouth(says), piece::Kind::Stdout).await };
+        let listening = async {
+            over.send_replace(true);
+            let mut all = Vec::new();
+            while let Some(text) = heard(&mut hears).await {
+                all.extend(text);
+                sleep(LINGER * 2).await;
+            }
+            all
+        };
+        // It is not the end of the output that ends this: a child of the process's has it open.
+        let (copied, all) = tokio::join!(copying, listening);
+        assert!(copied.is_ok() && all == printed);
+        drop(process);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_goes_on_printing_is_not_waited_for() {
+        let (mut child, output) = duplex(READ);
+        let (_over, ended) = watch::channel(true);
+        let (says, mut hears) = mpsc::channel(1);
+        let copying = async move { copy(output, ended, &Mouth(says), piece::Kind::Stdout).await };
+        let printing = async move { while child.write_all(&[b'x'; 1000]).await.is_ok() {} };
+        let listening = async {
+            let mut count = 0;
+            while let Some(text) = heard(&mut hears).await {
+                count += text.len();
+            }
+            count
+        };
+        let (copied, (), count) = tokio::join!(copying, printing, listening);
+        assert!(copied.is_ok());
+        assert_eq!(count, LEFT);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_is_noticed_while_its_input_has_no_room() {
+        let (process, _minder) = UnixStream::pair().unwrap();
+        let (over, _ended) = watch::channel(false);
+        let (says, hears) = mpsc::channel(1);
+        drop(hears);
+        let cut = converse(process, over, &Mouth(says), pending(), pending()).await.unwrap_err();
+        assert!(matches!(cut, Cut::Gone), "{cut:?}");
     }
 }

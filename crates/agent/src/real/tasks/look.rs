@@ -9,9 +9,9 @@ use runtime::logs::Reader;
 use runtime::stats;
 use wire::proto::stream::{self, change, piece};
 
-use crate::real::talk::Mouth;
 use crate::details::{Checked, TaskDetails};
 use crate::health::Standing;
+use crate::real::talk::Mouth;
 use crate::real::tasks::{Cut, Tasks};
 use crate::real::{blocking, failure};
 
@@ -68,10 +68,11 @@ pub(super) async fn details(tasks: &Tasks, task: TaskId, mouth: &Mouth) -> Resul
     let dir = tasks.latest(task).ok();
     let (running, last_lines) = blocking(move || {
         let Some(dir) = dir else { return Ok((None, Vec::new())) };
-        let running = match handle::inspect(&dir).map_err(|error| failure("cannot inspect the container", &error))? {
-            Observed::Running(running) => Some(running),
-            Observed::NotStarted | Observed::Starting | Observed::Exited(_) | Observed::Vanished => None,
-        };
+        let running =
+            match handle::inspect(&dir).map_err(|error| failure("cannot inspect the container", &error))? {
+                Observed::Running(running) => Some(running),
+                Observed::NotStarted | Observed::Starting | Observed::Exited(_) | Observed::Vanished => None,
+            };
         Ok((running, last_lines(&dir)))
     })
     .await?;

@@ -107,7 +107,7 @@ async fn an_unhealthy_container_is_ended_and_started_again() {
     let expected = expect![[r#"
         50s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: connection refused
         50s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: connection refused
-        50s Starting 2, exit: Code(0)
+        50s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 3 checks in a row failed; the last: connection refused
         60s Starting 2, exit: Code(0), reason: not healthy yet: connection refused
     "#]];
     until(&mut staff, began, 65, expected).await;
@@ -133,9 +133,57 @@ async fn a_probe_that_takes_too_long_has_failed() {
         13s Starting 1, reason: not healthy yet: no answer within 3s
         39s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: no answer within 3s
         39s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: no answer within 3s
-        39s Starting 2, exit: Code(0)
+        39s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 3 checks in a row failed; the last: no answer within 3s
     "#]];
     until(&mut staff, began, 40, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_paused_is_not_ended_for_it() {
+    let (host, began) = (host(), Instant::now());
+    let mut staff = staff(&host);
+    staff.assign(checked(command()));
+    let expected = expect![[r#"
+        0s Starting 1
+        10s Running 1
+    "#]];
+    until(&mut staff, began, 15, expected).await;
+    host.lock().exec = Answer::Paused;
+    until(&mut staff, began, 505, expect![""]).await;
+    let health = details(&staff).health.unwrap();
+    assert_eq!((health.standing, health.failures), (Standing::Healthy, 0));
+    assert!(health.results.iter().all(|result| result.healthy));
+    host.lock().exec = Answer::Unhealthy;
+    let expected = expect![[r#"
+        530s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: connection refused
+        530s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: connection refused
+        530s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 3 checks in a row failed; the last: connection refused
+    "#]];
+    until(&mut staff, began, 535, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_paused_takes_no_work() {
+    let (host, began) = (host(), Instant::now());
+    let mut staff = staff(&host);
+    let mut asked = assigned(Desired::Running);
+    asked.spec.readiness = Some(readiness());
+    staff.assign(asked);
+    let expected = expect![[r#"
+        0s Running 1, not ready
+        0s Running 1
+    "#]];
+    until(&mut staff, began, 5, expected).await;
+    host.lock().other = Answer::Paused;
+    let expected = expect![[r#"
+        6s Running 1, not ready, reason: not ready: the container is paused
+    "#]];
+    until(&mut staff, began, 15, expected).await;
+    host.lock().other = Answer::Healthy;
+    let expected = expect![[r#"
+        16s Running 1
+    "#]];
+    until(&mut staff, began, 25, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,16 +197,16 @@ async fn a_container_that_never_gets_healthy_is_left_to_another_node() {
         Starting 1
         Stopping 1, reason: unhealthy: a check failed: connection refused
         Exited 1, exit: Code(0), reason: unhealthy: a check failed: connection refused
-        Starting 2, exit: Code(0)
+        Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: a check failed: connection refused
         Stopping 2, reason: unhealthy: a check failed: connection refused
         Exited 2, exit: Code(0), reason: unhealthy: a check failed: connection refused
-        Starting 3, exit: Code(0)
+        Starting 3, exit: Code(0), reason: after attempt 2: unhealthy: a check failed: connection refused
         Stopping 3, reason: unhealthy: a check failed: connection refused
         Exited 3, exit: Code(0), reason: unhealthy: a check failed: connection refused
-        Starting 4, exit: Code(0)
+        Starting 4, exit: Code(0), reason: after attempt 3: unhealthy: a check failed: connection refused
         Stopping 4, reason: unhealthy: a check failed: connection refused
         Exited 4, exit: Code(0), reason: unhealthy: a check failed: connection refused
-        Starting 5, exit: Code(0)
+        Starting 5, exit: Code(0), reason: after attempt 4: unhealthy: a check failed: connection refused
         Stopping 5, reason: unhealthy: a check failed: connection refused
         Exited 5, ended: Failing, exit: Code(0), reason: unhealthy: a check failed: connection refused
         done: prepare, start 1, stop within 10s, release, prepare, start 2, stop within 10s, release, prepare, start 3, stop within 10s, release, prepare, start 4, stop within 10s, release, prepare, start 5, stop within 10s, release
@@ -209,6 +257,22 @@ async fn readiness_comes_and_goes_without_a_restart_and_ever_more_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_a_container_never_gets_ready_is_said_once() {
+    let (host, began) = (host(), Instant::now());
+    host.lock().other = Answer::Unhealthy;
+    let mut staff = staff(&host);
+    let mut never = assigned(Desired::Running);
+    never.spec.readiness = Some(readiness());
+    staff.assign(never);
+    let expected = expect![[r#"
+        0s Running 1, not ready
+        0s Running 1, not ready, reason: not ready: connection refused
+    "#]];
+    until(&mut staff, began, 600, expected).await;
+    assert!(!details(&staff).readiness.unwrap().ready && host.lock().probes > 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_is_asked_whether_it_is_ready_once_it_is_healthy() {
     let (host, began) = (host(), Instant::now());
     host.lock().other = Answer::Unhealthy;
@@ -219,6 +283,7 @@ async fn a_container_is_asked_whether_it_is_ready_once_it_is_healthy() {
     let expected = expect![[r#"
         0s Starting 1
         10s Running 1, not ready
+        10s Running 1, not ready, reason: not ready: connection refused
     "#]];
     until(&mut staff, began, 15, expected).await;
     host.lock().other = Answer::Healthy;
@@ -231,7 +296,7 @@ async fn a_container_is_asked_whether_it_is_ready_once_it_is_healthy() {
     let expected = expect![[r#"
         50s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: connection refused
         50s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: connection refused
-        50s Starting 2, exit: Code(0)
+        50s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 3 checks in a row failed; the last: connection refused
     "#]];
     until(&mut staff, began, 55, expected).await;
 }
@@ -269,10 +334,26 @@ async fn a_container_that_ends_is_asked_nothing_more() {
     host.end(assigned(Desired::Running).id);
     let expected = expect![[r#"
         20s Exited 1, exit: Code(0), reason: exit code 0
-        20s Starting 2, exit: Code(0)
+        20s Starting 2, exit: Code(0), reason: after attempt 1: exit code 0
     "#]];
     until(&mut staff, began, 21, expected).await;
     done(&host, expect!["prepare, start 1, probe given up, release, prepare, start 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_ends_by_itself_while_it_is_asked_was_not_unhealthy() {
+    let host = host();
+    host.lock().exec = Answer::Ends;
+    let mut staff = staff(&host);
+    let mut job = checked(HealthCheck { retries: Some(1), ..command() });
+    job.spec.restart.condition = model::RestartCondition::OnFailure;
+    staff.assign(job);
+    let expected = expect![[r#"
+        Starting 1
+        Exited 1, ended: Completed, exit: Code(0), reason: exit code 0
+        done: prepare, start 1, release
+    "#]];
+    check(&mut staff, &host, expected).await;
 }
 
 /// A record of a container that began to run so long ago and is still there.
@@ -287,6 +368,7 @@ async fn left_behind(host: &FakeHost, record: &Record, ago: Duration) {
 async fn a_container_that_was_healthy_stays_so_under_the_next_agent_until_its_probes_say_otherwise() {
     let host = host();
     host.lock().exec = Answer::Unhealthy;
+    host.lock().image_check = Some(command());
     let mut record = Record { image_check: Some(command()), ..seen(1, Phase::Running, None) };
     if let Some(status) = &mut record.status {
         status.ready = true;
@@ -298,7 +380,7 @@ async fn a_container_that_was_healthy_stays_so_under_the_next_agent_until_its_pr
     let expected = expect![[r#"
         30s Stopping 1, reason: unhealthy: 3 checks in a row failed; the last: connection refused
         30s Exited 1, exit: Code(0), reason: unhealthy: 3 checks in a row failed; the last: connection refused
-        30s Starting 2, exit: Code(0)
+        30s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 3 checks in a row failed; the last: connection refused
     "#]];
     until(&mut staff, began, 31, expected).await;
 }
@@ -339,7 +421,7 @@ async fn the_start_period_is_counted_from_the_containers_start_also_by_the_next_
         0s Starting 1, reason: not healthy yet: connection refused
         20s Stopping 1, reason: unhealthy: 2 checks in a row failed; the last: connection refused
         20s Exited 1, exit: Code(0), reason: unhealthy: 2 checks in a row failed; the last: connection refused
-        20s Starting 2, exit: Code(0)
+        20s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: 2 checks in a row failed; the last: connection refused
     "#]];
     until(&mut staff, began, 21, expected).await;
 }
@@ -364,7 +446,7 @@ async fn what_an_agent_was_ending_when_it_died_is_ended_by_the_next() {
         staff.employ(record);
         let told = expect![[r#"
             0s Exited 1, exit: Code(0), reason: unhealthy: a check failed: no
-            0s Starting 2, exit: Code(0)
+            0s Starting 2, exit: Code(0), reason: after attempt 1: unhealthy: a check failed: no
         "#]];
         until(&mut staff, began, 1, told).await;
         done(&host, expected);

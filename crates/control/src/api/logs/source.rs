@@ -249,7 +249,14 @@ impl Source {
                 self.link = Link::Over;
             }
             Some(chunk::Kind::End(_)) => self.link = Link::Over,
-            Some(chunk::Kind::Data(_) | chunk::Kind::Import(_) | chunk::Kind::Piece(_)) | None => {}
+            Some(
+                chunk::Kind::Data(_)
+                | chunk::Kind::Import(_)
+                | chunk::Kind::Piece(_)
+                | chunk::Kind::Transfer(_)
+                | chunk::Kind::Document(_),
+            )
+            | None => {}
         }
     }
 

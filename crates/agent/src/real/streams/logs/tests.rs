@@ -172,6 +172,28 @@ async fn earlier_attempts_are_read_first_and_the_last_lines_reach_back_over_them
     assert_eq!(node.all(between).await, ["0.2 begins", "0.2 ends"]);
 }
 
+#[test]
+fn one_file_of_a_task_is_open_however_often_it_was_started() {
+    let node = Node::new();
+    let id = task(1, 1);
+    node.assign(id);
+    for attempt in 1..=5 {
+        node.write(id, attempt, &[&format!("{attempt} a"), &format!("{attempt} b")]);
+    }
+    let read = |tail| {
+        let open = OpenLogs { tasks: vec![LogOf { tail, ..log_of(id) }], ..OpenLogs::default() };
+        let wish = Wish::try_from(open).unwrap();
+        let mut log = Log::open(&node.disk, &wish, wish.tasks[0]).unwrap();
+        let first = log.reader.as_ref().map(|(attempt, _)| *attempt);
+        let waiting = log.later.len();
+        let lines = std::iter::from_fn(|| log.next(&wish).unwrap()).count();
+        (first, waiting, lines)
+    };
+    assert_eq!(read(None), (Some(1), 4, 10));
+    assert_eq!(read(Some(3)), (Some(4), 1, 3));
+    assert_eq!(read(Some(0)), (Some(5), 0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn ended_tasks_are_read_and_what_is_not_here_is_named() {
     let node = Node::new();
