@@ -23,6 +23,8 @@ pub struct Observed {
     pub ended: Option<Ended>,
     /// Whether anything of it is left on the host besides its record.
     pub remains: bool,
+    /// It is run once, and never again.
+    pub once: bool,
 }
 
 /// The latest attempt's container.
@@ -119,8 +121,9 @@ fn after(
 ) -> Effect {
     // An attempt that held counts as a fresh start for those after it.
     let failures = if held >= policy.window { 1 } else { observed.failures + 1 };
-    // The node or the shim went down under it: that ends no task, whatever the policy says.
-    if exit == Exit::Unknown {
+    // The node or the shim went down under it: that ends no task, whatever the policy says, but one that is run once: nobody
+    // knows how far it came.
+    if exit == Exit::Unknown && !observed.once {
         return Effect::Rest { failures };
     }
     let wants_restart = match policy.condition {
@@ -130,7 +133,7 @@ fn after(
     };
     match policy.max_attempts {
         // Not completed: nobody may take it for a task that did what it was there for.
-        _ if !wants_restart && unhealthy => Effect::End(Ended::GaveUp),
+        _ if !wants_restart && (unhealthy || exit == Exit::Unknown) => Effect::End(Ended::GaveUp),
         _ if !wants_restart => Effect::End(Ended::Completed),
         // The first attempt is not a restart.
         Some(most) if observed.attempt > most => Effect::End(Ended::GaveUp),
@@ -156,7 +159,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(100_000);
 
     fn observed(container: Container) -> Observed {
-        Observed { attempt: 1, container, failures: 0, ended: None, remains: true }
+        Observed { attempt: 1, container, failures: 0, ended: None, remains: true, once: false }
     }
 
     fn exited(code: u8, held: u64) -> Container {
@@ -264,6 +267,8 @@ mod tests {
         let lost =
             observed(Container::Exited { exit: Exit::Unknown, held: Duration::ZERO, unhealthy: false });
         assert_eq!(step(Desired::Running, &never, &lost, NOW), Next::Do(Effect::Rest { failures: 1 }));
+        let once = Observed { once: true, ..lost };
+        assert_eq!(step(Desired::Running, &never, &once, NOW), Next::Do(Effect::End(Ended::GaveUp)));
     }
 
     #[test]

@@ -230,6 +230,7 @@ impl<H: Host> Worker<H> {
             failures: self.record.failures,
             ended: self.ended,
             remains: self.record.remains,
+            once: self.record.assigned.spec.is_one_off(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What users ask of the cluster. Every call here runs on the leader: [`crate::forward`] has seen to that.
 
+mod commit;
 mod converge;
 mod images;
 mod inspect;
@@ -8,6 +9,7 @@ mod logs;
 mod open;
 mod pins;
 mod registries;
+mod run;
 #[cfg(test)]
 mod tests;
 mod transfers;
@@ -23,12 +25,12 @@ use store::{Leadership, ProposeError};
 use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
-    ChangeReply, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk, ImportProgress,
-    InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LoginRegistryReply,
-    LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest, PushImageRequest,
-    RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, SaveChunk, SaveImageRequest,
-    ScaleRequest, ServiceList, SetRegistryRequest, StackList, TagImageRequest, TaskList, TokenReply,
-    TransferProgress, VersionReply, VersionRequest,
+    ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk,
+    ImportProgress, InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry,
+    LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest,
+    PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, RunOnceReply,
+    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList,
+    TagImageRequest, TaskList, TokenReply, TransferProgress, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
@@ -190,6 +192,7 @@ impl Cluster for Api {
     type ConvergeStream = Answers<Progress>;
     type LogsStream = Answers<LogEntry>;
     type ImportImageStream = Answers<ImportProgress>;
+    type CommitTaskStream = Answers<ImportProgress>;
     type PullImageStream = Answers<TransferProgress>;
     type PushImageStream = Answers<TransferProgress>;
     type SaveImageStream = Answers<SaveChunk>;
@@ -281,6 +284,11 @@ impl Cluster for Api {
         Ok(Response::new(reply))
     }
 
+    async fn run_once(&self, request: Request<RunOnceRequest>) -> Result<Response<RunOnceReply>, Status> {
+        tracing::debug!(target: "hop", hop = "asked");
+        run::once(self, request.into_inner()).await.map(Response::new)
+    }
+
     async fn converge(
         &self,
         request: Request<ConvergeRequest>,
@@ -332,6 +340,13 @@ impl Cluster for Api {
         request: Request<Streaming<ImportChunk>>,
     ) -> Result<Response<Self::ImportImageStream>, Status> {
         images::import(self.clone(), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn commit_task(
+        &self,
+        request: Request<CommitRequest>,
+    ) -> Result<Response<Self::CommitTaskStream>, Status> {
+        commit::commit(self.clone(), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_images(&self, _: Request<ListRequest>) -> Result<Response<ImageList>, Status> {

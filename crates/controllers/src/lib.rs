@@ -5,13 +5,14 @@
 //! level-triggered: the answer depends on what is, not on what happened. Applying a plan and planning again ends in an
 //! empty plan.
 //!
-//! Modules in reading order: [`replicated`] (slots of a service), [`removal`] (services on their way out), [`copies`]
-//! (who holds an image).
+//! Modules in reading order: [`replicated`] (slots of a service), [`one_off`] (what is run once, after its end), [`removal`]
+//! (services on their way out), [`copies`] (who holds an image).
 //!
 //! **Invariant:** planners do not choose nodes; that is `scheduler`'s. They know no clock (`now` is an argument), no
 //! store and no log.
 
 mod copies;
+mod one_off;
 mod removal;
 mod replicated;
 
@@ -51,7 +52,11 @@ pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
         Object::Service(id) => match state.service(id) {
             None => Plan::default(),
             Some(service) if service.removing => removal::plan(state, id),
-            Some(service) => replicated::plan(state, id, service, now),
+            Some(service) => {
+                let mut plan = replicated::plan(state, id, service, now);
+                one_off::plan(state, id, service, now, &mut plan);
+                plan
+            }
         },
         Object::Image(digest) => copies::plan(state, digest, now),
     }

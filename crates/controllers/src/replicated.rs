@@ -34,6 +34,8 @@ pub enum Waiting {
     GivenUp,
     /// It did what it was there for.
     Completed,
+    /// It is run once, and was begun.
+    OnlyOnce,
     /// It has an old version; others are being replaced first.
     ItsTurn,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for SlotNote {
             Waiting::ToTryAgain { .. } => f.write_str("keeps failing and waits before it is tried again"),
             Waiting::GivenUp => f.write_str("failed as often as its restart policy allows"),
             Waiting::Completed => f.write_str("has completed"),
+            Waiting::OnlyOnce => f.write_str("is run only once, and was begun already"),
             Waiting::ItsTurn => f.write_str("has an old version and waits for its turn"),
         }
     }
@@ -157,6 +160,22 @@ enum Refill {
 }
 
 fn refill(
+    service: &Service,
+    last: Option<(TaskId, &Task)>,
+    tasks: &[(TaskId, &Task)],
+    now: Timestamp,
+) -> Refill {
+    match next(service, last, tasks, now) {
+        // Also where nobody knows what became of it.
+        Refill::Now { .. } if service.spec.task.is_one_off() && service.next_sequence > 1 => {
+            Refill::Not(Waiting::OnlyOnce)
+        }
+        refill => refill,
+    }
+}
+
+/// What a service that runs for good does.
+fn next(
     service: &Service,
     last: Option<(TaskId, &Task)>,
     tasks: &[(TaskId, &Task)],

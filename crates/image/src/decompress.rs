@@ -8,14 +8,14 @@ use flate2::read::MultiGzDecoder;
 use model::Bytes;
 
 /// Real layers compress two- to tenfold, very sparse ones perhaps a hundredfold; a bomb a thousandfold.
-const RATIO: u64 = 200;
+pub(crate) const RATIO: u64 = 200;
 
 /// How much of what it gave a zstd stream may refer back to, as a power of two: 128 MiB, what `zstd --long` takes and the
 /// most that the `zstd` program itself gives memory for unasked. What says that it needs more is refused.
 const WINDOW: u32 = 27;
 
 /// Below this much output the ratio is nobody's concern: small files of zeroes are common.
-const RATIO_FLOOR: u64 = 64 << 20;
+pub(crate) const RATIO_FLOOR: u64 = 64 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {

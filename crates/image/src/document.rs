@@ -270,6 +270,16 @@ impl Descriptor {
         Self::new(media_type, digest, size)
     }
 
+    /// A layer as OCI's manifests name it. Docker's media types differ, and its layers do not.
+    pub(crate) fn as_oci(&self) -> Self {
+        let codec = match self.media_type.as_str() {
+            zstd if zstd.ends_with("zstd") => Codec::Zstd,
+            gzip if gzip.ends_with("gzip") => Codec::Gzip,
+            _plain => Codec::Plain,
+        };
+        Self::of_layer(codec, self.digest, Bytes(self.size))
+    }
+
     fn new(media_type: &str, digest: Digest, Bytes(size): Bytes) -> Self {
         let media_type = media_type.to_owned();
         Self { media_type, digest, size, annotations: None, platform: None, urls: None }

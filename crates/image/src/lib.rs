@@ -3,16 +3,17 @@
 //!
 //! Start at [`Store`]: [`Store::import`] takes an archive in, [`Store::ingest`] and [`Store::complete`] take a copy
 //! from another node, [`Store::unpack`] makes what a container mounts; [`Store::ingest_layer`] does so with one layer
-//! while it comes. [`Store::save`] writes an archive. [`registry::Client`] moves images between the store and registries.
-//! Layers are hostile input: an [`Unpacker`] has them unpacked by a process that can do nothing else ([`unpack_main`]).
-//! `DESIGN.md` beside this crate has the layout on disk, what survives a crash, and why hostile archives and registries are
-//! harmless.
+//! while it comes; [`Store::commit`] makes an image over one that is here. [`Store::save`] writes an archive.
+//! [`registry::Client`] moves images between the store and registries. Layers are hostile input: an [`Unpacker`] has them
+//! unpacked by a process that can do nothing else ([`unpack_main`]). `DESIGN.md` beside this crate has the layout on disk,
+//! what survives a crash, and why hostile archives and registries are harmless.
 //!
 //! The store is synchronous: callers give it a thread that may block. The registry client is async, and finds such
 //! threads itself. Neither knows which names an image has (names belong to the cluster; an archive only suggests some),
 //! which images are in use, or where credentials are kept.
 
 mod blob;
+mod commit;
 mod config;
 mod decompress;
 mod document;
@@ -28,6 +29,7 @@ mod tape;
 mod unpacker;
 
 pub use blob::{DiskError, Ingest, IngestError};
+pub use commit::{Change, CommitError, Committed, Edits, InvalidChange, LayerFailure};
 pub use config::{Config, InvalidConfig};
 pub use decompress::Bomb;
 pub use document::InvalidDocument;

@@ -11,13 +11,14 @@ mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use model::{Bytes, Digest};
 
 use crate::blob::{DiskError, Ingest, IngestError, Sealed, Staged, publish, sync_directory};
+use crate::commit::{self, CommitError, Committed, Edits, LayerFailure};
 use crate::config::{ImageConfig, InvalidConfig};
 use crate::document::{InvalidDocument, Manifest};
 use crate::import::{self, ImportError, Imported, Progress};
@@ -145,6 +146,24 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Imported, ImportError> {
         import::import(self, &mut archive, progress)
+    }
+
+    /// Makes an image over `base`, with one more layer: the tar archive that `layer` writes, of at most 10 GiB. After an error
+    /// the store is as it was.
+    pub fn commit(
+        &self,
+        base: &Digest,
+        layer: impl FnOnce(&mut dyn Write) -> Result<(), LayerFailure>,
+        edits: &Edits,
+    ) -> Result<Committed, CommitError> {
+        let draft = commit::draft(self, &self.record(base)?, layer, edits)?;
+        let committed = Committed { digest: draft.record.manifest.digest, size: draft.record.size() };
+        // Only now, since whoever waits to remove an image keeps others from bringing some in.
+        let _present = self.shared.using();
+        // Its blobs are the new one's too.
+        self.record(base)?;
+        self.put(&draft.blobs, draft.record)?;
+        Ok(committed)
     }
 
     /// Whether the image is complete here.
@@ -305,6 +324,11 @@ impl Store {
     /// Puts all of an image into the store, its record last.
     pub(crate) fn admit(&self, blobs: &[Sealed], record: Record) -> Result<(), DiskError> {
         let _present = self.shared.using();
+        self.put(blobs, record)
+    }
+
+    /// The same for who sees to it that nothing is removed meanwhile.
+    fn put(&self, blobs: &[Sealed], record: Record) -> Result<(), DiskError> {
         publish(&self.shared.paths, blobs)?;
         self.keep(record)
     }

@@ -6,6 +6,8 @@
 mod archive;
 #[path = "host/arrival.rs"]
 mod arrival;
+#[path = "host/commit.rs"]
+mod commit;
 #[path = "host/hostile.rs"]
 mod hostile;
 #[path = "host/removal.rs"]
@@ -204,12 +206,32 @@ fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
     }
 }
 
-/// Unmounts also when the test fails.
-struct Mounted(PathBuf);
+/// A file system that is unmounted also when the test fails.
+struct Mounted(TempDir);
+
+impl Mounted {
+    /// The names in a directory of its.
+    fn list(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path().join(path)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// These layers, the lowest first, as a container sees them.
+fn overlay(layers: &[PathBuf]) -> Mounted {
+    let lowest_last: Vec<String> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let options = format!("lowerdir={}", lowest_last.join(":"));
+    let at = tempfile::tempdir().unwrap();
+    mount(Some("overlay"), at.path(), Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
+    Mounted(at)
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = umount2(&self.0, MntFlags::MNT_DETACH);
+        let unmounted = umount2(self.0.path(), MntFlags::MNT_DETACH);
         assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
     }
 }
@@ -222,19 +244,9 @@ fn overlayfs_shows_the_layers_as_one_file_system() {
     let upper = Tar::new().file("dir/.wh..wh..opq", "").file("dir/fresh", "fresh").bytes();
     let Unpacked { layers, config } = host.unpack(&[lower, middle, upper]).unwrap();
     assert_eq!(config.cmd, ["/run"]);
-    let lowest_last: Vec<String> = layers.iter().rev().map(|layer| layer.display().to_string()).collect();
-    let options = format!("lowerdir={}", lowest_last.join(":"));
-    let at = tempfile::tempdir().unwrap();
-    mount(Some("overlay"), at.path(), Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
-    let mounted = Mounted(at.path().to_owned());
-    let list = |path: &str| {
-        let mut names: Vec<_> =
-            fs::read_dir(mounted.0.join(path)).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(list(""), ["dir", "kept", "new"]);
-    assert_eq!(list("dir"), ["fresh"]);
+    let mounted = overlay(&layers);
+    assert_eq!(mounted.list(""), ["dir", "kept", "new"]);
+    assert_eq!(mounted.list("dir"), ["fresh"]);
 }
 
 #[test]

@@ -50,6 +50,14 @@ pub struct ContainerSpec {
     pub runtime: Option<String>,
     pub stop: Stop,
     pub logging: Logging,
+    /// Its program is started when the first client attaches, or after [`ContainerSpec::HELD`] without one, so that who runs it
+    /// sees all that it prints. The input of a container that was started for a client ends with that client.
+    pub hold: bool,
+}
+
+impl ContainerSpec {
+    /// Longer than it takes to attach on a busy cluster, and short enough that a container whose client died is not forgotten.
+    pub const HELD: Duration = Duration::from_secs(30);
 }
 
 /// A name in `/etc/hosts`.

@@ -18,6 +18,22 @@ pub struct ServiceSpec {
     pub task: TaskSpec,
 }
 
+impl ServiceSpec {
+    /// The label of what is run once and never again, whatever becomes of it: of the service and of its containers.
+    pub const ONE_OFF: &str = "gantry.run";
+    /// Its value where the stack is removed some time after the end.
+    pub const ONCE: &str = "once";
+    /// Its value where the stack stays until somebody removes it.
+    pub const KEPT: &str = "keep";
+}
+
+impl TaskSpec {
+    /// Whether it is run once and never again.
+    pub fn is_one_off(&self) -> bool {
+        self.labels.contains_key(ServiceSpec::ONE_OFF)
+    }
+}
+
 /// What each task of a service is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskSpec {

@@ -11,6 +11,8 @@
 //! dies, and for a client that does not keep up: a container is never held up by who looks at it. A client whose input
 //! the container does not read yet is not read either, and so waits. The client keeps the connection whole: one that has
 //! shut down its side has gone.
+//!
+//! A container that is held (`Options::hold_ms`) starts with the first client. That one it waits for, and its input ends with it.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -56,8 +58,19 @@ pub enum AttachError {
     Garbled { dir: PathBuf, source: serde_json::Error },
 }
 
-/// Attaches to the running container of `dir`. What it printed before is in its log.
+/// Attaches to the running container of `dir`. What it printed before is in its log. One that is held starts with this.
 pub fn attach(dir: &Path) -> Result<Attached, AttachError> {
+    begin(dir, &[])
+}
+
+/// The same, with the size of the client's terminal before anything else, so that a container that starts with this begins with
+/// it.
+pub fn attach_with_size(dir: &Path, size: WindowSize) -> Result<Attached, AttachError> {
+    begin(dir, &Frame::Resize(size).encode())
+}
+
+/// `first` are frames. They go with the request, so that the shim has read them when it answers.
+fn begin(dir: &Path, first: &[u8]) -> Result<Attached, AttachError> {
     let not_running = || AttachError::NotRunning { dir: dir.to_owned() };
     let no_answer = |source| AttachError::NoAnswer { dir: dir.to_owned(), source };
     // A shim that hangs up has ended with its container.
@@ -71,7 +84,8 @@ pub fn attach(dir: &Path) -> Result<Attached, AttachError> {
         Err(source) => return Err(no_answer(source)),
     };
     stream.set_read_timeout(Some(ANSWER_TIME)).map_err(no_answer)?;
-    let request = protocol::line(&Request { v: VERSION, op: Takeover::Attach });
+    let mut request = protocol::line(&Request { v: VERSION, op: Takeover::Attach });
+    request.extend_from_slice(first);
     passing::send_all(&stream, &request, &[]).map_err(failed)?;
     let Some((line, _)) = passing::read_line(&stream).map_err(failed)? else { return Err(not_running()) };
     stream.set_read_timeout(None).map_err(no_answer)?;
@@ -231,6 +245,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
 
     fn frames() -> Vec<Frame> {
         vec![
@@ -299,6 +314,26 @@ mod tests {
     fn nobody_is_attached_where_there_is_no_shim() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(attach(dir.path()), Err(AttachError::NotRunning { .. })));
+    }
+
+    #[test]
+    fn the_size_of_a_terminal_is_there_before_the_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener =
+            std::os::unix::net::UnixListener::bind(dir.path().join(crate::record::SOCKET)).unwrap();
+        let shim = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            passing::read_line(&stream).unwrap().unwrap();
+            let mut frame = [0; HEAD + 4];
+            stream.read_exact(&mut frame).unwrap();
+            let attached = "{\"reply\":\"attached\",\"terminal\":true,\"stdin\":false}\n";
+            passing::send_all(&stream, attached.as_bytes(), &[]).unwrap();
+            frame.to_vec()
+        });
+        let size = WindowSize { rows: 40, columns: 120 };
+        let attached = attach_with_size(dir.path(), size).unwrap();
+        assert!(attached.is_terminal() && !attached.takes_input());
+        assert_eq!(shim.join().unwrap(), Frame::Resize(size).encode());
     }
 
     #[test]

@@ -62,44 +62,13 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// Compares the writable layer of `dir`'s container with its image, in the order of paths. The container may run. What
 /// gantry itself put there to mount something on is left out.
 pub fn changes(dir: &Path) -> Result<Vec<Change>, ChangesError> {
-    let launch = Launch::load(dir)?.ok_or_else(|| ChangesError::NoContainer { dir: dir.to_owned() })?;
-    let ours = MOUNT_POINTS.iter().map(PathBuf::from);
-    let mounted = launch.options.mounts.iter().map(|mount| mount.target.as_path());
-    let bound = launch.files.keys().map(PathBuf::as_path).chain(mounted);
-    let bound = bound.filter_map(|path| path.strip_prefix("/").ok()).map(Path::to_owned);
-    let upper = dir.join(record::UPPER);
-    match compare(&upper, &launch.layers, ours.chain(bound).collect(), MOST) {
-        Err(ChangesError::Layer { path, source })
-            if path == upper && source.kind() == io::ErrorKind::NotFound =>
-        {
-            Err(ChangesError::NoLayer { dir: dir.to_owned() })
-        }
-        compared => compared,
-    }
+    compare(Layers::of(dir)?, MOST)
 }
 
-/// `layers` are the lowest first, `left_out` is relative to the root. More than `most` are too many: of changes, or of names
-/// in one directory.
-fn compare(
-    upper: &Path,
-    layers: &[PathBuf],
-    left_out: BTreeSet<PathBuf>,
-    most: usize,
-) -> Result<Vec<Change>, ChangesError> {
-    let root = |path: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = open(path, flags, Mode::empty());
-        opened.map_err(|errno| ChangesError::Layer { path: path.to_owned(), source: errno.into() })
-    };
-    let mut comparison = Comparison {
-        upper: root(upper)?,
-        layers: layers.iter().rev().map(|layer| root(layer)).collect::<Result<_, _>>()?,
-        left_out,
-        most,
-        found: BTreeMap::new(),
-        hollow: BTreeSet::new(),
-    };
-    let mut ahead = vec![Pair { path: PathBuf::new(), layers: (0..layers.len()).collect() }];
+/// More than `most` are too many: of changes, or of names in one directory.
+fn compare(layers: Layers, most: usize) -> Result<Vec<Change>, ChangesError> {
+    let mut ahead = vec![Pair { path: PathBuf::new(), layers: layers.all() }];
+    let mut comparison = Comparison { layers, most, found: BTreeMap::new(), hollow: BTreeSet::new() };
     while let Some(pair) = ahead.pop() {
         comparison.directory(&pair, &mut ahead)?;
     }
@@ -113,16 +82,94 @@ struct Pair {
 }
 
 /// What is below an entry of the upper layer.
-struct Below {
-    seen: Option<Metadata>,
-    /// If it is a directory: the layers that it is made of.
-    layers: Vec<usize>,
+pub(crate) struct Below {
+    pub(crate) seen: Option<Metadata>,
+    /// If it is a directory: the layers that it is made of, by index, the highest first.
+    pub(crate) layers: Vec<usize>,
+}
+
+/// A container's writable layer and those below it, held by descriptor.
+pub(crate) struct Layers {
+    pub(crate) upper: OwnedFd,
+    /// The highest first.
+    below: Vec<OwnedFd>,
+    left_out: BTreeSet<PathBuf>,
+}
+
+impl Layers {
+    pub(crate) fn of(dir: &Path) -> Result<Self, ChangesError> {
+        let launch = Launch::load(dir)?.ok_or_else(|| ChangesError::NoContainer { dir: dir.to_owned() })?;
+        let ours = MOUNT_POINTS.iter().map(PathBuf::from);
+        let mounted = launch.options.mounts.iter().map(|mount| mount.target.as_path());
+        let bound = launch.files.keys().map(PathBuf::as_path).chain(mounted);
+        let bound = bound.filter_map(|path| path.strip_prefix("/").ok()).map(Path::to_owned);
+        let upper = dir.join(record::UPPER);
+        match Self::open(&upper, &launch.layers, ours.chain(bound).collect()) {
+            Err(ChangesError::Layer { path, source })
+                if path == upper && source.kind() == io::ErrorKind::NotFound =>
+            {
+                Err(ChangesError::NoLayer { dir: dir.to_owned() })
+            }
+            opened => opened,
+        }
+    }
+
+    /// `layers` are the lowest first, `left_out` is relative to the root.
+    pub(crate) fn open(
+        upper: &Path,
+        layers: &[PathBuf],
+        left_out: BTreeSet<PathBuf>,
+    ) -> Result<Self, ChangesError> {
+        let root = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = open(path, flags, Mode::empty());
+            opened.map_err(|errno| ChangesError::Layer { path: path.to_owned(), source: errno.into() })
+        };
+        let upper = root(upper)?;
+        let below = layers.iter().rev().map(|layer| root(layer)).collect::<Result<_, _>>()?;
+        Ok(Self { upper, below, left_out })
+    }
+
+    /// Those that show through the root.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        (0..self.below.len()).collect()
+    }
+
+    /// Whether gantry itself put something there for the container to mount over, or a mount hides what is there.
+    pub(crate) fn is_left_out(&self, path: &Path) -> bool {
+        self.left_out.contains(path)
+    }
+
+    /// Whether such a place is in this directory, however deep.
+    pub(crate) fn leads_to_left_out(&self, path: &Path) -> bool {
+        self.left_out.iter().any(|left_out| left_out.starts_with(path))
+    }
+
+    /// What `layers` have at `path`.
+    pub(crate) fn below(&self, path: &Path, layers: &[usize]) -> io::Result<Below> {
+        let mut below = Below { seen: None, layers: Vec::new() };
+        for index in layers {
+            let Some(found) = look(&self.below[*index], path)? else { continue };
+            if is_whiteout(&found) {
+                break;
+            }
+            let is_dir = found.is_dir();
+            below.seen.get_or_insert(found);
+            // A file hides what is below it, and is hidden by a directory above it.
+            if !is_dir {
+                break;
+            }
+            below.layers.push(*index);
+            if directory(&self.below[*index], path)?.is_some_and(|directory| is_opaque(&directory)) {
+                break;
+            }
+        }
+        Ok(below)
+    }
 }
 
 struct Comparison {
-    upper: OwnedFd,
-    layers: Vec<OwnedFd>,
-    left_out: BTreeSet<PathBuf>,
+    layers: Layers,
     most: usize,
     found: BTreeMap<PathBuf, ChangeKind>,
     /// Directories that were made for what is left out, and count only with something else in them.
@@ -133,12 +180,14 @@ impl Comparison {
     fn directory(&mut self, pair: &Pair, ahead: &mut Vec<Pair>) -> Result<(), ChangesError> {
         let failed = |source| ChangesError::Read { path: pair.path.clone(), source };
         // It may be gone by now.
-        let Some(directory) = directory(&self.upper, &pair.path).map_err(failed)? else { return Ok(()) };
+        let Some(directory) = directory(&self.layers.upper, &pair.path).map_err(failed)? else {
+            return Ok(());
+        };
         let opaque = is_opaque(&directory);
         let names = names(directory, self.most).map_err(failed)?.ok_or(ChangesError::TooMany)?;
         for name in &names {
             let path = pair.path.join(OsStr::from_bytes(name));
-            if !self.left_out.contains(&path) {
+            if !self.layers.is_left_out(&path) {
                 self.entry(path, pair, ahead)?;
             }
         }
@@ -150,8 +199,8 @@ impl Comparison {
 
     fn entry(&mut self, path: PathBuf, pair: &Pair, ahead: &mut Vec<Pair>) -> Result<(), ChangesError> {
         let failed = |source| ChangesError::Read { path: path.clone(), source };
-        let Some(above) = look(&self.upper, &path).map_err(failed)? else { return Ok(()) };
-        let below = self.below(&path, &pair.layers).map_err(failed)?;
+        let Some(above) = look(&self.layers.upper, &path).map_err(failed)? else { return Ok(()) };
+        let below = self.layers.below(&path, &pair.layers).map_err(failed)?;
         if is_whiteout(&above) {
             // One that hides nothing is left over from a file that came and went.
             if below.seen.is_some() {
@@ -163,7 +212,7 @@ impl Comparison {
             ahead.push(Pair { path: path.clone(), layers: below.layers });
         }
         match below.seen {
-            None if above.is_dir() && self.left_out.iter().any(|left_out| left_out.starts_with(&path)) => {
+            None if above.is_dir() && self.layers.leads_to_left_out(&path) => {
                 self.hollow.insert(path);
             }
             None => {
@@ -178,40 +227,20 @@ impl Comparison {
         Ok(())
     }
 
-    fn below(&self, path: &Path, layers: &[usize]) -> io::Result<Below> {
-        let mut below = Below { seen: None, layers: Vec::new() };
-        for index in layers {
-            let Some(found) = look(&self.layers[*index], path)? else { continue };
-            if is_whiteout(&found) {
-                break;
-            }
-            let is_dir = found.is_dir();
-            below.seen.get_or_insert(found);
-            // A file hides what is below it, and is hidden by a directory above it.
-            if !is_dir {
-                break;
-            }
-            below.layers.push(*index);
-            if directory(&self.layers[*index], path)?.is_some_and(|directory| is_opaque(&directory)) {
-                break;
-            }
-        }
-        Ok(below)
-    }
-
     /// What the layers have in a directory that hides them all, and that is not there again.
     fn hidden(&mut self, pair: &Pair, names: &BTreeSet<Vec<u8>>) -> Result<(), ChangesError> {
         let failed = |source| ChangesError::Read { path: pair.path.clone(), source };
         let mut hidden = BTreeSet::new();
         for index in &pair.layers {
-            if let Some(directory) = directory(&self.layers[*index], &pair.path).map_err(failed)? {
+            let found = directory(&self.layers.below[*index], &pair.path).map_err(failed)?;
+            if let Some(directory) = found {
                 let names = self::names(directory, self.most).map_err(failed)?;
                 hidden.extend(names.ok_or(ChangesError::TooMany)?);
             }
         }
         for name in hidden.difference(names) {
             let path = pair.path.join(OsStr::from_bytes(name));
-            if self.below(&path, &pair.layers).map_err(failed)?.seen.is_some() {
+            if self.layers.below(&path, &pair.layers).map_err(failed)?.seen.is_some() {
                 self.found.insert(path, ChangeKind::Deleted);
             }
         }
@@ -235,18 +264,22 @@ impl Comparison {
 /// Beneath the root, through no link.
 const WITHIN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
-/// An entry as it is; `None` if there is none, nor a directory for it.
 fn look(root: &OwnedFd, path: &Path) -> io::Result<Option<Metadata>> {
+    hold(root, path)?.map(|held| held.metadata()).transpose()
+}
+
+/// An entry as it is, by a descriptor that opens nothing; `None` if there is none, nor a directory for it.
+pub(crate) fn hold(root: &OwnedFd, path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(root, path, flags, Mode::empty(), WITHIN) {
-        Ok(found) => Ok(Some(File::from(found).metadata()?)),
+        Ok(found) => Ok(Some(File::from(found))),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
 
 /// A directory to read; `None` if there is none.
-fn directory(root: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn directory(root: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(root, path, flags, Mode::empty(), WITHIN) {
@@ -271,12 +304,12 @@ fn names(directory: OwnedFd, most: usize) -> io::Result<Option<BTreeSet<Vec<u8>>
     Ok(Some(names))
 }
 
-fn is_whiteout(found: &Metadata) -> bool {
+pub(crate) fn is_whiteout(found: &Metadata) -> bool {
     found.file_type().is_char_device() && found.rdev() == 0
 }
 
 /// A directory whose file system has no such attributes hides nothing.
-fn is_opaque(directory: impl AsFd) -> bool {
+pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
     let mut value = [0; 1];
     fgetxattr(directory, OPAQUE, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")
 }
@@ -346,8 +379,9 @@ mod tests {
 
         fn check(&self, left_out: &[&str], expected: Expect) {
             let left_out = left_out.iter().map(PathBuf::from).collect();
-            let layers = [self.at("low"), self.at("high")];
-            let found = compare(&self.at("upper"), &layers, left_out, MOST).unwrap();
+            let below = [self.at("low"), self.at("high")];
+            let layers = super::Layers::open(&self.at("upper"), &below, left_out).unwrap();
+            let found = compare(layers, MOST).unwrap();
             let line = |change: &Change| format!("{:?} {}\n", change.kind, change.path.display());
             expected.assert_eq(&found.iter().map(line).collect::<String>());
         }

@@ -27,6 +27,7 @@ use rustix::io::Errno;
 
 use crate::handle::InspectError;
 
+pub(crate) use read::Exactly;
 pub use read::{Found, Source};
 pub use write::Unpack;
 

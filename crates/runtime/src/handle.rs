@@ -236,18 +236,34 @@ pub fn resume(dir: &Path) -> Result<(), RequestError> {
     request(dir, Op::Resume)
 }
 
+/// A container that is paused for as long as this is there, and not longer: whoever holds it may be killed.
+#[derive(Debug)]
+pub struct Pause {
+    _connection: UnixStream,
+}
+
+/// Stops all processes of the container where they are until the answer is dropped. One that was paused already stays so then.
+pub fn pause_while(dir: &Path) -> Result<Pause, RequestError> {
+    Ok(Pause { _connection: request_on(dir, Op::PauseWhile)? })
+}
+
 fn request(dir: &Path, op: Op) -> Result<(), RequestError> {
+    request_on(dir, op).map(drop)
+}
+
+/// Asks, and returns the connection when that is done.
+fn request_on(dir: &Path, op: Op) -> Result<UnixStream, RequestError> {
     let no_answer = |source| RequestError::NoAnswer { dir: dir.to_owned(), source };
     let stream = ask(dir, op)?;
     stream.set_read_timeout(Some(ANSWER_TIME)).map_err(no_answer)?;
     let mut line = String::new();
-    let count = BufReader::new(stream).read_line(&mut line).map_err(no_answer)?;
+    let count = BufReader::new(&stream).read_line(&mut line).map_err(no_answer)?;
     if count == 0 {
         // It ended with the container, which is as good an answer as any: there is nothing left to signal.
-        return Ok(());
+        return Ok(stream);
     }
     match serde_json::from_str(&line) {
-        Ok(Reply::Done | Reply::Running { .. } | Reply::Exited(_)) => Ok(()),
+        Ok(Reply::Done | Reply::Running { .. } | Reply::Exited(_)) => Ok(stream),
         Ok(Reply::Refused { why }) if why.starts_with(protocol::UNKNOWN) => {
             Err(RequestError::Older { dir: dir.to_owned() })
         }

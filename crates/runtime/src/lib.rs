@@ -18,7 +18,8 @@
 //! - [`launch`]: what is to be run and with which of Docker's options, and Docker's rule for what the command line is;
 //! - [`handle`]: the agent's side: spawn, inspect, watch, pause, stop, bury, destroy;
 //! - [`exec`], [`attach`]: another process in a running container, and the container's own input and output;
-//! - [`stats`], [`changes`]: what it uses, which processes it has, and what it did to its image's files;
+//! - [`stats`], [`changes`]: what it uses, which processes it has, and what it did to its image's files; [`layer`]: the same as a
+//!   layer of an image;
 //! - [`shim`]: the shim's life, step by step, with `shim/start.rs` (makes the container), `shim/supervise.rs` (the loop
 //!   until its end), `shim/ending.rs` (what is left then), `shim/client.rs` (who may ask what), `shim/stdio.rs` and
 //!   `shim/attached.rs` (the container's streams, and who sees them), `shim/minder.rs` and `shim/tenant.rs` (a process that
@@ -56,6 +57,7 @@ pub mod files;
 pub mod handle;
 mod init;
 pub mod launch;
+pub mod layer;
 pub mod logs;
 mod masked;
 mod mount_attr;

@@ -7,6 +7,7 @@
 //! {"v":1,"op":"wait"}                                {"reply":"exited","exit":{"code":0},"at_ms":…,"reason":null}
 //! {"v":1,"op":"pause"}                               {"reply":"done"}
 //! {"v":1,"op":"resume"}                              {"reply":"done"}
+//! {"v":1,"op":"pause_while"}                         {"reply":"done"}, until the connection is closed
 //! ```
 //!
 //! Two requests take the whole connection for what follows ([`Takeover`]):
@@ -76,6 +77,8 @@ pub(crate) enum Op {
     /// Stops all of the container where it is. Once more changes nothing; a stop or SIGKILL resumes it.
     Pause,
     Resume,
+    /// The same until the connection is closed, whichever way: who asks may be killed. One that is paused already stays so.
+    PauseWhile,
 }
 
 /// A request after which the connection is no longer for requests.
@@ -175,6 +178,7 @@ mod tests {
             ("{\"v\":1,\"op\":\"wait\"}\n", Op::Wait),
             ("{\"v\":1,\"op\":\"pause\"}\n", Op::Pause),
             ("{\"v\":1,\"op\":\"resume\"}\n", Op::Resume),
+            ("{\"v\":1,\"op\":\"pause_while\"}\n", Op::PauseWhile),
         ];
         for (written, op) in requests {
             let request = Request { v: 1, op };

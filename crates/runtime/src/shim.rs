@@ -4,7 +4,8 @@
 //!
 //! 1. It drops what it inherited, splits off the process that the agent waits for, and takes the directory's lock.
 //! 2. It moves to a cgroup and a mount namespace of its own ([`start`]), mounts the root file system there, checks it,
-//!    writes `config.json`, and has libcontainer make the container; then it sets the limits, and starts it.
+//!    writes `config.json`, and has libcontainer make the container; then it sets the limits, and starts it. One that is to
+//!    be held ([`held`]) is started later, and counts as running all the same.
 //! 3. `state.json` is written and the agent let go. What goes wrong before that is an `exit.json` that says why.
 //! 4. It copies output to the log and to who is attached ([`attached`]), answers its socket and reaps ([`supervise`]) until
 //!    the container's first process ends. A process that is to join the container it leaves to one that it forks
@@ -17,6 +18,7 @@
 mod attached;
 mod client;
 mod ending;
+mod held;
 mod minder;
 mod start;
 mod stdio;

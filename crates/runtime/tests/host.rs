@@ -9,6 +9,8 @@
 mod exec;
 #[path = "host/files.rs"]
 mod files;
+#[path = "host/held.rs"]
+mod held;
 #[path = "host/hostile.rs"]
 mod hostile;
 #[path = "host/init.rs"]
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         files::TESTS,
         running::TESTS,
+        held::TESTS,
         hostile::TESTS,
         init::TESTS,
         kernel::TESTS,

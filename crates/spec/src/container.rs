@@ -137,6 +137,8 @@ impl Draft {
             runtime: self.runtime,
             stop: self.stop,
             logging: self.logging,
+            // Not a service's to ask for: nobody attaches to most of them.
+            hold: false,
         }
     }
 

@@ -136,6 +136,7 @@ pub(crate) fn container() -> ContainerSpec {
             max_size: Bytes(1 << 20),
             max_files: 7,
         },
+        hold: true,
     }
 }
 

@@ -79,6 +79,7 @@ pub(crate) fn options(container: &ContainerSpec, reserved: Vec<PathBuf>) -> Resu
         runtime,
         stop: _,
         logging: _,
+        hold,
     } = container;
     if let Some(other) = runtime.as_ref().filter(|name| !SAME_RUNTIME.contains(&name.as_str())) {
         return Err(Failure(format!(
@@ -108,6 +109,7 @@ pub(crate) fn options(container: &ContainerSpec, reserved: Vec<PathBuf>) -> Resu
         tuning: tuning.into(),
         storage_bytes: storage_size.map(|size| size.0),
         output: Output::Files,
+        hold_ms: hold.then(|| u64::try_from(ContainerSpec::HELD.as_millis()).unwrap_or(u64::MAX)),
     })
 }
 

@@ -1,6 +1,7 @@
-//! Streams that a manager asks for: logs out, archives in and out, images to and from registries. The agent dials, so that a
-//! node need not be reachable.
+//! Streams that a manager asks for: logs out, archives in and out, images to and from registries, containers' changes into
+//! images. The agent dials, so that a node need not be reachable.
 
+mod commit;
 mod logs;
 mod transfers;
 
@@ -92,6 +93,9 @@ impl Server {
             Some(open::What::Push(push)) => transfers::push(&self.fetcher, push, &mut incoming, &sink).await,
             Some(open::What::Save(save)) => transfers::save(&self.fetcher, save, &sink).await,
             Some(open::What::Details(details)) => transfers::details(&self.fetcher, details, &sink).await,
+            Some(open::What::Commit(commit)) => {
+                commit::serve(&self.disk, &self.fetcher.images, commit, &mut incoming, &sink).await
+            }
             Some(open::What::Task(OpenTask { task })) => match named(task) {
                 Ok(task) => self.converse(Some(task), &mut incoming, &sink).await,
                 Err(failure) => Err(failure),

@@ -19,8 +19,8 @@ const DIAL: Duration = Duration::from_secs(5);
 /// How long a second node has to copy the image before the import is called a success with a single copy.
 const SECOND_COPY: Duration = Duration::from_secs(300);
 
-/// Sends answers until the archive is in the cluster; dropped when the client goes away.
-type Progress = mpsc::Sender<Result<ImportProgress, Status>>;
+/// Sends answers until the image is in the cluster; dropped when the client goes away.
+pub(super) type Progress = mpsc::Sender<Result<ImportProgress, Status>>;
 
 pub(super) async fn import(
     api: Api,
@@ -136,7 +136,8 @@ async fn run(
     record(api, node, done, name, progress).await
 }
 
-async fn record(
+/// Gives an image that has come to be on a node its names, and waits for the second copy.
+pub(super) async fn record(
     api: &Api,
     node: NodeId,
     done: ImportedImage,
@@ -189,7 +190,7 @@ async fn second_copy(store: &Store, digest: model::Digest) -> Result<State, Stat
     tokio::time::timeout(SECOND_COPY, wait).await.map_err(|_| late())
 }
 
-async fn say(progress: &Progress, stage: &str, bytes: u64) {
+pub(super) async fn say(progress: &Progress, stage: &str, bytes: u64) {
     // Progress that nobody reads any more is no reason to stop: the work itself is dropped with the call.
     let _ = progress.send(Ok(ImportProgress { stage: stage.to_owned(), bytes, image: None })).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use model::{NodeId, Shown, TaskId};
+use model::{NodeId, ServiceId, Shown, TaskId};
 use state::State;
 use tokio::sync::mpsc;
 use tonic::metadata::MetadataValue;
@@ -62,48 +62,72 @@ fn task(state: &State, reference: &str) -> Result<(NodeId, open::What), Status> 
 
 /// The running task of a slot, or of the lowest slot that has one.
 fn running(state: &State, reference: &str) -> Result<TaskId, Status> {
-    let (name, slot) = match reference.rsplit_once('.') {
-        Some((name, slot)) => match slot.parse::<u32>() {
-            Ok(slot) => (name, Some(slot)),
-            Err(_) => (reference, None),
-        },
-        None => (reference, None),
-    };
-    let unknown = || {
-        Status::not_found(format!(
-            "there is no service or task `{reference}`; name a task, STACK/SERVICE or STACK/SERVICE.SLOT"
-        ))
-    };
-    let (id, _) = name.parse().ok().and_then(|name| state.service_named(&name)).ok_or_else(unknown)?;
-    let tasks = || state.tasks_of(id).filter(|(task, _)| slot.is_none_or(|slot| slot == task.slot));
-    let down = |row: &model::Task| {
-        let node = row.placement.as_ref().and_then(|placement| state.node(placement.node));
-        node.is_some_and(|node| matches!(node.liveness, model::Liveness::Down { .. }))
-    };
-    let is_running = |row: &model::Task| match row.shown(down(row)) {
-        Shown::Running | Shown::Starting => true,
-        Shown::Pending
-        | Shown::Assigned
-        | Shown::Preparing
-        | Shown::Created
-        | Shown::Stopping
-        | Shown::Restarting
-        | Shown::Exited
-        | Shown::Failed
-        | Shown::Lost
-        | Shown::Cancelled => false,
-    };
-    // Tasks come by slot and then by age: of a slot that is being replaced, the older one still does the work.
-    if let Some((task, _)) = tasks().find(|(_, row)| row.is_live() && is_running(row)) {
+    let place = Place::named(state, reference)?;
+    if let Some(task) = place.running(state) {
         return Ok(task);
     }
-    match tasks().filter(|(_, row)| row.is_live()).last() {
+    match place.tasks(state).filter(|(_, row)| row.is_live()).last() {
         Some((task, row)) => {
-            let shown = row.shown(down(row)).as_str();
+            let shown = row.shown(is_down(state, row)).as_str();
             Err(Status::aborted(format!("`{reference}` has no running task: {task} is {shown}")))
         }
         None => Err(Status::aborted(format!("`{reference}` has no running task"))),
     }
+}
+
+/// Where tasks of a service run: in one slot, or in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    service: ServiceId,
+    slot: Option<u32>,
+}
+
+impl Place {
+    pub(super) fn named(state: &State, reference: &str) -> Result<Self, Status> {
+        let (name, slot) = match reference.rsplit_once('.') {
+            Some((name, slot)) => match slot.parse::<u32>() {
+                Ok(slot) => (name, Some(slot)),
+                Err(_) => (reference, None),
+            },
+            None => (reference, None),
+        };
+        let unknown = || {
+            Status::not_found(format!(
+                "there is no service or task `{reference}`; name a task, STACK/SERVICE or STACK/SERVICE.SLOT"
+            ))
+        };
+        let (service, _) =
+            name.parse().ok().and_then(|name| state.service_named(&name)).ok_or_else(unknown)?;
+        Ok(Self { service, slot })
+    }
+
+    /// By slot and then by age.
+    pub(super) fn tasks(self, state: &State) -> impl Iterator<Item = (TaskId, &model::Task)> {
+        state.tasks_of(self.service).filter(move |(task, _)| self.slot.is_none_or(|slot| slot == task.slot))
+    }
+
+    /// What runs here. Of a slot that is being replaced, the older one still does the work.
+    pub(super) fn running(self, state: &State) -> Option<TaskId> {
+        let is_running = |row: &model::Task| match row.shown(is_down(state, row)) {
+            Shown::Running | Shown::Starting => true,
+            Shown::Pending
+            | Shown::Assigned
+            | Shown::Preparing
+            | Shown::Created
+            | Shown::Stopping
+            | Shown::Restarting
+            | Shown::Exited
+            | Shown::Failed
+            | Shown::Lost
+            | Shown::Cancelled => false,
+        };
+        self.tasks(state).find(|(_, row)| row.is_live() && is_running(row)).map(|(task, _)| task)
+    }
+}
+
+fn is_down(state: &State, row: &model::Task) -> bool {
+    let node = row.placement.as_ref().and_then(|placement| state.node(placement.node));
+    node.is_some_and(|node| matches!(node.liveness, model::Liveness::Down { .. }))
 }
 
 fn node(state: &State, name: &str) -> Result<(NodeId, open::What), Status> {
@@ -112,7 +136,13 @@ fn node(state: &State, name: &str) -> Result<(NodeId, open::What), Status> {
     Ok((id, open::What::Node(Nothing {})))
 }
 
-async fn dial(api: &Api, state: &State, node: NodeId, what: open::What) -> Result<Dialled, Status> {
+/// Has a node open a stream, and waits until it has.
+pub(super) async fn dial(
+    api: &Api,
+    state: &State,
+    node: NodeId,
+    what: open::What,
+) -> Result<Dialled, Status> {
     let name = || state.node(node).map_or_else(|| node.to_string(), |node| node.name.to_string());
     let expected = api.streams.expect();
     let open = Open { stream: expected.id.clone(), what: Some(what) };

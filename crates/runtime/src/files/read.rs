@@ -207,9 +207,9 @@ fn header(about: &Metadata) -> io::Result<tar::Header> {
 }
 
 /// So many bytes of a file, whatever it has by now.
-struct Exactly {
-    file: File,
-    left: u64,
+pub(crate) struct Exactly {
+    pub(crate) file: File,
+    pub(crate) left: u64,
 }
 
 impl Read for Exactly {

@@ -41,6 +41,8 @@ pub struct Options {
     /// How large the writable layer may grow.
     pub storage_bytes: Option<u64>,
     pub output: Output,
+    /// For how many milliseconds the program waits for the first client that attaches. `None` starts it at once.
+    pub hold_ms: Option<u64>,
 }
 
 /// Something mounted into the container.

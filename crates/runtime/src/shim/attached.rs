@@ -1,6 +1,7 @@
 //! Who is attached to the container: a connection on which frames go both ways ([`crate::attach`]).
 //!
-//! The container waits for none of them, and none has more of the shim's memory than [`MOST_BEHIND`] and two frames.
+//! The container waits for none of them but the one for whom it was held, and none has more of the shim's memory than
+//! [`MOST_BEHIND`] and two frames; that one has up to [`MOST_FOR_PATRON`] when the container has ended.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +20,10 @@ pub(super) const MOST_ATTACHED: usize = 16;
 /// output at once, as from `cat`.
 const MOST_BEHIND: usize = 256 << 10;
 
+/// The same for the client for whom the container was held. While it is behind, the container waits; this is for what is left in
+/// the container's pipes at its end, of which each has 1 MiB at most (`pipe-max-size`).
+const MOST_FOR_PATRON: usize = 4 << 20;
+
 /// What is read from a client at once.
 const READ: usize = 4 << 10;
 
@@ -33,6 +38,7 @@ pub(super) struct Attached {
     /// It reads no more.
     deaf: bool,
     gone: bool,
+    patron: bool,
 }
 
 impl Attached {
@@ -40,7 +46,23 @@ impl Attached {
     pub(super) fn new(stream: UnixStream, begun: &[u8]) -> Self {
         let mut frames = Frames::default();
         frames.push(begun);
-        Self { stream, frames, behind: Vec::new(), pending: Vec::new(), deaf: false, gone: false }
+        let (behind, pending) = (Vec::new(), Vec::new());
+        Self { stream, frames, behind, pending, deaf: false, gone: false, patron: false }
+    }
+
+    /// The container was held for this client, which has nobody else to get its output from: the container waits for it, and its
+    /// input ends with it.
+    pub(super) fn become_patron(&mut self) {
+        self.patron = true;
+    }
+
+    pub(super) fn is_patron(&self) -> bool {
+        self.patron
+    }
+
+    /// Whether the container is to wait with its output until this client has read what there is.
+    pub(super) fn holds_up(&self) -> bool {
+        self.patron && !self.behind.is_empty() && !self.gone
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -77,7 +99,8 @@ impl Attached {
         if self.deaf || rest.is_empty() {
             return;
         }
-        if self.behind.len() + rest.len() > MOST_BEHIND {
+        let most = if self.patron { MOST_FOR_PATRON } else { MOST_BEHIND };
+        if self.behind.len() + rest.len() > most {
             self.gone = true;
         } else {
             self.behind.extend_from_slice(rest);
@@ -208,6 +231,32 @@ mod tests {
             assert!(attached.behind.len() <= MOST_BEHIND);
         }
         assert!(sent > MOST_BEHIND);
+    }
+
+    #[test]
+    fn a_client_whom_the_container_was_held_for_is_waited_for_and_loses_nothing() {
+        let (mut attached, mut client) = attached();
+        attached.become_patron();
+        let frame = output(Stream::Stdout, &[b'x'; 16 << 10]);
+        let mut sent = 0;
+        while !attached.holds_up() {
+            attached.send(&frame);
+            sent += frame.len();
+        }
+        // When the container has ended, what is in its pipes is read all the same.
+        while attached.behind.len() <= MOST_BEHIND {
+            attached.send(&frame);
+            sent += frame.len();
+        }
+        assert!(!attached.is_gone());
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        let last = Frame::CloseStdin.encode();
+        attached.end(&last, Instant::now() + Duration::from_secs(30));
+        assert_eq!(reader.join().unwrap(), sent + last.len());
     }
 
     #[test]

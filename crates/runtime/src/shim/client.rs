@@ -65,6 +65,8 @@ pub(super) struct Client {
     fds: Vec<OwnedFd>,
     /// It asked to be told of the container's end.
     waits: bool,
+    /// The container is to be paused as long as this is open.
+    pauses: bool,
 }
 
 /// What has become of a connection.
@@ -85,7 +87,8 @@ impl Client {
     const LONG: usize = 16 << 10;
 
     fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: Vec::new(), searched: 0, fds: Vec::new(), waits: false }
+        let (buffer, fds) = (Vec::new(), Vec::new());
+        Self { stream, buffer, searched: 0, fds, waits: false, pauses: false }
     }
 
     /// Reads what has come and answers each complete request with what `act` says; `None` is "later".
@@ -102,6 +105,7 @@ impl Client {
             let reply = match parse(&request) {
                 Ok(Asked::Op(op)) => {
                     self.waits |= op == Op::Wait;
+                    self.pauses |= op == Op::PauseWhile;
                     act(op)
                 }
                 Ok(Asked::Exec) => return Served::Exec(Order { request, fds }),
@@ -138,6 +142,10 @@ impl Client {
 
     pub(super) fn waits(&self) -> bool {
         self.waits
+    }
+
+    pub(super) fn pauses(&self) -> bool {
+        self.pauses
     }
 
     /// False if it did not get through. Replies are short; who does not read them for so long that the socket is full is

@@ -23,6 +23,10 @@ const MINDER_TIME: Duration = Duration::from_secs(2);
 /// How long all who are attached together may take to read what was printed last.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 
+/// The same for the client for whom the container was held. What was printed last is often what it was run for, and goes by way
+/// of a manager to a user's pipe; the end is on disk meanwhile, and nobody else waits.
+const PATRON_TIME: Duration = Duration::from_secs(60);
+
 /// What is left: output in the pipes, who waits to be told, and who minds processes that have gone with the first one.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -88,10 +92,12 @@ impl Drained {
             client.answer(&reply);
         }
         let last = Frame::Exit(ended.exit.into()).encode();
+        let there = self.attached.into_iter().filter(|attached| !attached.is_gone());
+        let (patrons, others): (Vec<Attached>, Vec<Attached>) = there.partition(Attached::is_patron);
         let deadline = Instant::now() + FAREWELL_TIME;
-        for attached in self.attached.into_iter().filter(|attached| !attached.is_gone()) {
-            attached.end(&last, deadline);
-        }
+        others.into_iter().for_each(|attached| attached.end(&last, deadline));
+        let deadline = Instant::now() + PATRON_TIME;
+        patrons.into_iter().for_each(|attached| attached.end(&last, deadline));
     }
 }
 

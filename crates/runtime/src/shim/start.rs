@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
@@ -11,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::client::Listener;
+use super::held::Held;
 use super::stdio::{self, Streams};
 use crate::apparmor::{self, NoAppArmor};
 use crate::capability;
@@ -80,6 +82,8 @@ pub(super) struct Container {
     pub(super) listener: Listener,
     /// For processes that join it later: what its first one is confined by, whatever becomes of the filter's file.
     pub(super) confinement: Rc<Confinement>,
+    /// Its program waits to be started.
+    pub(super) held: Option<Held>,
 }
 
 pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> Result<Container, StartError> {
@@ -124,11 +128,17 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     warnings.extend(cgroup::limit(hierarchies, &launch.cgroup, &launch.limits, &launch.options.tuning));
     warnings.extend(ulimit::restore_locked_memory(init.as_raw()));
     warnings.extend(ulimit::set_oom_score(init.as_raw(), launch.options.oom_score_adj));
-    container.start().map_err(|error| StartError::Start(Box::new(error)))?;
+    let held = match launch.options.hold_ms {
+        Some(time) => Some(Held::new(container, Duration::from_millis(time))),
+        None => {
+            container.start().map_err(|error| StartError::Start(Box::new(error)))?;
+            None
+        }
+    };
     let started = Started { pid: init.as_raw(), at_ms: record::now().0, warnings, paused: false };
     let saved = record::save(dir, record::STATE, &started, Durability::Cached);
     saved.map_err(|source| unwritten(record::STATE, source))?;
-    Ok(Container { init, signals, streams, log, listener, confinement })
+    Ok(Container { init, signals, streams, log, listener, confinement, held })
 }
 
 /// Everything that has to be there before there is a process.

@@ -18,9 +18,11 @@ use rustix::process::WaitOptions;
 use super::attached::{Attached, MOST_ATTACHED};
 use super::client::{Client, Listener, MOST_CLIENTS, Served, tell};
 use super::ending::Waiting;
+use super::held::Held;
 use super::minder::{self, Order, Place};
 use super::start::Container;
 use super::stdio::{Copied, Input, Output, Streams};
+use crate::attach;
 use crate::cgroup::{Hierarchies, freezer};
 use crate::confine::Confinement;
 use crate::detach;
@@ -28,7 +30,7 @@ use crate::init;
 use crate::launch::Launch;
 use crate::logs::{Stream, Writer};
 use crate::protocol::{self, Answer, Failed, Failure, Op, Reply};
-use crate::record::{self, Durability, ExitForm, Started};
+use crate::record::{self, Durability, ExitForm, Started, chain};
 
 /// How long a container gets when the shim itself is told to end, at a node's shutdown: Docker's default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -39,6 +41,9 @@ const FREEZE_TIME: Duration = Duration::from_secs(2);
 
 /// More processes beside a container's own, at once, are a mistake of somebody's that would fill the node with minders.
 const MOST_MINDERS: usize = 128;
+
+/// What is said of a container that is held.
+const NOT_STARTED: &str = "its program is not running yet: it starts for the first client that attaches";
 
 /// How the container's first process ended.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +107,10 @@ struct Supervisor<'a> {
     attached: Vec<Attached>,
     minders: Vec<Pid>,
     paused: bool,
+    /// It goes on when no client is left that it is paused for.
+    lent: bool,
+    /// The container's program waits to be started.
+    held: Option<Held>,
     /// When SIGKILL follows an unheeded stop.
     kill_at: Option<Instant>,
     ended: Option<Status>,
@@ -110,8 +119,8 @@ struct Supervisor<'a> {
 /// Serves the container until its first process has ended. Errors are the kernel's and leave the container running; the
 /// agent buries it.
 pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<(Status, Waiting)> {
-    let Container { init, signals, streams: Streams { outputs, input }, log, listener, confinement } =
-        container;
+    let Container { init, signals, streams, log, listener, confinement, held } = container;
+    let Streams { outputs, input } = streams;
     let mut supervisor = Supervisor {
         charge,
         init,
@@ -125,6 +134,8 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
         attached: Vec::new(),
         minders: Vec::new(),
         paused: false,
+        lent: false,
+        held,
         kill_at: None,
         ended: None,
     };
@@ -146,7 +157,7 @@ pub(super) fn until_end(charge: Charge<'_>, container: Container) -> io::Result<
             }
         }
         // Only now, since the events name them by their place.
-        supervisor.attached.retain(|attached| !attached.is_gone());
+        supervisor.see_off(Attached::is_gone);
         if supervisor.input.fd().is_none() {
             // There is no room to wait for any more: what was still to be written is dropped.
             supervisor.on_input();
@@ -165,7 +176,8 @@ impl Supervisor<'_> {
             events.push(Event::Connection);
             fds.push(PollFd::new(self.listener.as_fd(), readable));
         }
-        for output in &self.outputs {
+        let is_held_up = self.attached.iter().any(Attached::holds_up);
+        for output in self.outputs.iter().filter(|_| !is_held_up) {
             events.push(Event::Output(output.stream()));
             fds.push(PollFd::new(output.as_fd(), readable));
         }
@@ -200,7 +212,8 @@ impl Supervisor<'_> {
 
     /// Until the next thing that happens by time alone. Rounded up, or the loop would spin for the last millisecond.
     fn patience(&self, now: Instant) -> PollTimeout {
-        match [self.kill_at, self.log.deadline()].into_iter().flatten().min() {
+        let start_at = self.held.as_ref().map(Held::until);
+        match [self.kill_at, start_at, self.log.deadline()].into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => {
                 let left = at.saturating_duration_since(now) + Duration::from_millis(1);
@@ -214,9 +227,27 @@ impl Supervisor<'_> {
             self.kill_at = None;
             self.signal(Signal::SIGKILL as i32);
         }
+        if self.held.as_ref().is_some_and(|held| held.until() <= now) {
+            self.release();
+        }
         if self.log.deadline().is_some_and(|at| at <= now) {
             self.log.flush(SystemTime::now());
         }
+    }
+
+    /// Starts a container that is held. One that cannot be is ended, with the reason among what it printed.
+    fn release(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        if let Err(error) = held.start() {
+            let (at, why) =
+                (SystemTime::now(), format!("gantry: cannot start the container: {}", chain(&error)));
+            self.log.push(at, Stream::Stderr, why.as_bytes(), false);
+            self.log.flush(at);
+            let frame = attach::output(Stream::Stderr, format!("{why}\n").as_bytes());
+            self.attached.iter_mut().for_each(|client| client.send(&frame));
+            self.signal(Signal::SIGKILL as i32);
+        }
+        detach::trim_memory();
     }
 
     fn on_signals(&mut self) -> io::Result<()> {
@@ -281,6 +312,10 @@ impl Supervisor<'_> {
                 Served::Attach => self.attach(client),
             }
         }
+        if self.lent && !self.clients.iter().any(Client::pauses) {
+            // One that cannot be resumed is tried again with the next event.
+            self.resume();
+        }
     }
 
     fn act(&mut self, op: Op) -> Option<Reply> {
@@ -289,13 +324,27 @@ impl Supervisor<'_> {
             Op::Stop { signal, grace_ms } => Some(self.stop(signal, Duration::from_millis(grace_ms))),
             Op::Status => Some(Reply::Running { pid: self.init.as_raw() }),
             Op::Wait => None,
-            Op::Pause => Some(self.pause()),
+            Op::Pause => {
+                // From now on it is paused for good, whoever it was paused for.
+                self.lent = false;
+                Some(self.pause())
+            }
             Op::Resume => Some(self.resume()),
+            Op::PauseWhile => {
+                let was_paused = self.paused && !self.lent;
+                let reply = self.pause();
+                self.lent = self.paused && !was_paused;
+                Some(reply)
+            }
         }
     }
 
-    /// What is frozen cannot heed a signal, so it goes on first, as in Docker.
+    /// What is frozen cannot heed a signal, so it goes on first, as in Docker. Where there is no program yet, there is nothing
+    /// that could heed one, and nothing to be lost.
     fn stop(&mut self, signal: i32, grace: Duration) -> Reply {
+        if self.held.is_some() {
+            return self.signal(Signal::SIGKILL as i32);
+        }
         // A grace that no clock can hold is no limit.
         let at = Instant::now().checked_add(grace);
         self.kill_at = [self.kill_at, at].into_iter().flatten().min();
@@ -308,6 +357,12 @@ impl Supervisor<'_> {
     fn signal(&mut self, signal: i32) -> Reply {
         if self.ended.is_some() {
             return Reply::Done;
+        }
+        if signal == Signal::SIGKILL as i32 {
+            self.held = None;
+        } else if self.held.is_some() {
+            // It would be lost: the program that it is for takes over no signals from who waits in its place.
+            return Reply::Refused { why: NOT_STARTED.to_owned() };
         }
         let sent = crate::signal::send(self.init, signal);
         if signal == Signal::SIGKILL as i32 {
@@ -345,7 +400,7 @@ impl Supervisor<'_> {
         let thawed = freezer::thaw(self.charge.hierarchies, &self.charge.launch.cgroup);
         match thawed.and_then(|()| self.record_paused(false)) {
             Ok(()) => {
-                self.paused = false;
+                (self.paused, self.lent) = (false, false);
                 Reply::Done
             }
             Err(error) => Reply::Refused { why: format!("the container cannot be resumed: {error}") },
@@ -361,7 +416,8 @@ impl Supervisor<'_> {
 
     /// Leaves the connection to a minder, or says why there is none.
     fn exec(&mut self, connection: UnixStream, order: Order) {
-        if let Some(failed) = refusal(self.ended.is_some(), self.paused, self.minders.len()) {
+        let (ended, held) = (self.ended.is_some(), self.held.is_some());
+        if let Some(failed) = refusal(ended, held, self.paused, self.minders.len()) {
             tell(&connection, &Answer::Failed(failed), &[]);
             return;
         }
@@ -381,7 +437,7 @@ impl Supervisor<'_> {
         let (stream, begun) = client.into_parts();
         if self.attached.len() >= MOST_ATTACHED {
             // Those whose input the container does not read are not listened to, and may have left long ago.
-            self.attached.retain(|attached| !attached.has_hung_up());
+            self.see_off(Attached::has_hung_up);
         }
         if self.attached.len() >= MOST_ATTACHED {
             let why = format!("{MOST_ATTACHED} clients are attached already");
@@ -391,17 +447,34 @@ impl Supervisor<'_> {
         let Launch { terminal, stdin, .. } = self.charge.launch;
         if tell(&stream, &Answer::Attached { terminal: *terminal, stdin: *stdin }, &[]) {
             let mut attached = Attached::new(stream, &begun);
+            if self.held.is_some() {
+                attached.become_patron();
+            }
             attached.pump(&mut self.input);
             self.attached.push(attached);
+            self.release();
+        }
+    }
+
+    /// Drops who has left. The input of a container that was held ends with the client for whom it was, as Docker has it: nobody
+    /// else knows of it.
+    fn see_off(&mut self, has_left: fn(&Attached) -> bool) {
+        let is_orphaned = self.attached.iter().any(|attached| attached.is_patron() && has_left(attached));
+        self.attached.retain(|attached| !has_left(attached));
+        if is_orphaned {
+            self.input.close();
         }
     }
 }
 
 /// Why no process can join the container now. One that has ended is reaped, and its number may be another's already: the
 /// end and a request can arrive together.
-fn refusal(ended: bool, paused: bool, minders: usize) -> Option<Failed> {
+fn refusal(ended: bool, held: bool, paused: bool, minders: usize) -> Option<Failed> {
     if ended {
         return Some(Failed::new(Failure::NotRunning, "the container has ended"));
+    }
+    if held {
+        return Some(Failed::new(Failure::NotRunning, NOT_STARTED));
     }
     if paused {
         return Some(Failed::new(Failure::Paused, "the container is paused"));
@@ -416,13 +489,17 @@ mod tests {
 
     #[test]
     fn nothing_joins_a_container_that_has_ended_stands_still_or_is_crowded() {
-        let kind = |ended, paused, minders| refusal(ended, paused, minders).map(|failed| failed.kind);
+        let refused = |ended, held, paused, minders| refusal(ended, held, paused, minders);
+        let kind = |ended, paused, minders| refused(ended, false, paused, minders).map(|failed| failed.kind);
         assert_eq!(kind(false, false, MOST_MINDERS - 1), None);
         assert_eq!(kind(false, false, MOST_MINDERS), Some(Failure::Other));
         assert_eq!(kind(false, true, 0), Some(Failure::Paused));
         // Whatever else is so: its number is not its own any more.
         assert_eq!(kind(true, true, MOST_MINDERS), Some(Failure::NotRunning));
         assert_eq!(kind(true, false, 0), Some(Failure::NotRunning));
+        // What runs in it is not the container's program yet.
+        let held = refused(false, true, true, 0).unwrap();
+        assert_eq!((held.kind, held.why.as_str()), (Failure::NotRunning, NOT_STARTED));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::Exit;
 use runtime::Limits;
-use runtime::attach::{self, Frame, Frames};
+use runtime::attach::{self, Attached, Frame, Frames};
 use runtime::changes::changes;
 use runtime::exec::WindowSize;
 use runtime::handle::{self, Observed};
@@ -25,6 +25,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_paused_container_can_be_stopped", a_paused_container_can_be_stopped),
     ("a_paused_container_can_be_killed", a_paused_container_can_be_killed),
     ("a_paused_container_can_be_destroyed", a_paused_container_can_be_destroyed),
+    (
+        "a_container_that_is_paused_for_somebody_goes_on_without_them",
+        a_container_that_is_paused_for_somebody_goes_on_without_them,
+    ),
     ("counters_and_processes_are_the_containers", counters_and_processes_are_the_containers),
     ("who_is_attached_sees_output_and_gives_input", who_is_attached_sees_output_and_gives_input),
     ("who_does_not_keep_up_is_dropped", who_does_not_keep_up_is_dropped),
@@ -85,6 +89,33 @@ fn a_paused_container_can_be_destroyed(bed: &Bed) {
     assert!(cgroups_named(&attempt.launch.cgroup).is_empty());
 }
 
+fn a_container_that_is_paused_for_somebody_goes_on_without_them(bed: &Bed) {
+    let attempt = waiting(bed);
+    let stands = || attempt.running().paused && is_frozen(&attempt);
+    // Which is nothing to the container. When it is answered, the shim has seen who hung up before.
+    let heard = || handle::signal(&attempt.dir, libc::SIGCHLD).unwrap();
+    let one = handle::pause_while(&attempt.dir).unwrap();
+    let other = handle::pause_while(&attempt.dir).unwrap();
+    assert!(stands());
+    drop(one);
+    heard();
+    assert!(stands(), "for the other one");
+    drop(other);
+    until("it goes on", || !attempt.running().paused && !is_frozen(&attempt));
+    // What was paused before stays so.
+    handle::pause(&attempt.dir).unwrap();
+    drop(handle::pause_while(&attempt.dir).unwrap());
+    heard();
+    assert!(stands());
+    handle::resume(&attempt.dir).unwrap();
+    // And so does what somebody pauses meanwhile.
+    let meanwhile = handle::pause_while(&attempt.dir).unwrap();
+    handle::pause(&attempt.dir).unwrap();
+    drop(meanwhile);
+    heard();
+    assert!(stands());
+}
+
 fn counters_and_processes_are_the_containers(bed: &Bed) {
     let script = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done; echo counted; sleep 1000; true";
     let mut attempt = bed.attempt(1, script);
@@ -112,28 +143,32 @@ fn counters_and_processes_are_the_containers(bed: &Bed) {
 }
 
 /// One who is attached.
-struct Onlooker {
+pub(crate) struct Onlooker {
     stream: UnixStream,
     frames: Frames,
-    stdout: String,
+    pub(crate) stdout: String,
     stderr: String,
-    exit: Option<Exit>,
+    pub(crate) exit: Option<Exit>,
 }
 
 impl Onlooker {
-    fn of(attempt: &Attempt) -> Self {
-        let stream = attach::attach(&attempt.dir).unwrap().into_stream();
+    pub(crate) fn of(attempt: &Attempt) -> Self {
+        Self::by(attach::attach(&attempt.dir).unwrap())
+    }
+
+    pub(crate) fn by(attached: Attached) -> Self {
+        let stream = attached.into_stream();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (stdout, stderr) = (String::new(), String::new());
         Self { stream, frames: Frames::default(), stdout, stderr, exit: None }
     }
 
-    fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         self.stream.write_all(&frame.encode()).unwrap();
     }
 
     /// Reads until `is_enough`, or the end; true in the former case.
-    fn read(&mut self, is_enough: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn read(&mut self, is_enough: impl Fn(&Self) -> bool) -> bool {
         while !is_enough(self) {
             let mut bytes = [0; 4096];
             let count = self.stream.read(&mut bytes).unwrap();

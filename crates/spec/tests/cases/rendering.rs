@@ -114,6 +114,7 @@ fn container_lines(container: &ContainerSpec) -> Vec<String> {
         runtime,
         stop,
         logging,
+        hold,
     } = container;
     let mut lines = pairs("annotation", annotations);
     optional(&mut lines, "hostname", hostname);
@@ -121,7 +122,9 @@ fn container_lines(container: &ContainerSpec) -> Vec<String> {
     lines.extend(hosts.iter().map(host_line));
     lines.extend(dns_lines(dns));
     lines.extend(groups.iter().map(|group| format!("group {group}")));
-    for (is, flag) in [(init, "init"), (tty, "tty"), (stdin_open, "stdin"), (read_only, "read-only")] {
+    let flags =
+        [(init, "init"), (tty, "tty"), (stdin_open, "stdin"), (read_only, "read-only"), (hold, "hold")];
+    for (is, flag) in flags {
         lines.extend(is.then(|| flag.to_owned()));
     }
     lines.extend(mounts.iter().map(mount_line));

@@ -49,6 +49,7 @@ impl From<&model::ContainerSpec> for proto::ContainerSpec {
             runtime,
             stop,
             logging,
+            hold,
         } = spec;
         Self {
             annotations: annotations.clone(),
@@ -76,6 +77,7 @@ impl From<&model::ContainerSpec> for proto::ContainerSpec {
             runtime: runtime.clone(),
             stop: unless_default(stop),
             logging: unless_default(logging),
+            hold: *hold,
         }
     }
 }
@@ -110,6 +112,7 @@ impl TryFrom<proto::ContainerSpec> for model::ContainerSpec {
             runtime,
             stop,
             logging,
+            hold,
         } = spec;
         let at = |field| Field("ContainerSpec", field);
         Ok(Self {
@@ -138,6 +141,7 @@ impl TryFrom<proto::ContainerSpec> for model::ContainerSpec {
             runtime,
             stop: or_default(stop)?,
             logging: or_default(logging)?,
+            hold,
         })
     }
 }

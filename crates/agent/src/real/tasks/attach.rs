@@ -25,9 +25,13 @@ pub(super) async fn answer(
     ear: &mut Ear<'_>,
     mouth: &Mouth,
 ) -> Result<(), Cut> {
+    let stream::Attach { stdin: sends, terminal } = asked;
     let (begun, attached) = blocking(move || {
-        let attached =
-            attach::attach(&dir).map_err(|error| failure("cannot attach to the container", &error))?;
+        let attached = match terminal.map(size) {
+            Some(size) => attach::attach_with_size(&dir, size),
+            None => attach::attach(&dir),
+        };
+        let attached = attached.map_err(|error| failure("cannot attach to the container", &error))?;
         let (terminal, stdin) = (attached.is_terminal(), attached.takes_input());
         let stream = attached.into_stream();
         stream.set_nonblocking(true).map_err(|error| failure("cannot attach to the container", &error))?;
@@ -36,15 +40,12 @@ pub(super) async fn answer(
     .await?;
     let stream = UnixStream::from_std(attached)
         .map_err(|error| Refusal::from(failure("cannot attach to the container", &error)))?;
-    let (from, mut to) = stream.into_split();
+    let (from, to) = stream.into_split();
     mouth.say(piece::Kind::Begun(begun)).await?;
-    if let Some(terminal) = asked.terminal {
-        put(&mut to, &Frame::Resize(size(terminal))).await;
-    }
     tokio::select! {
         biased;
         told = tell(from, mouth) => told,
-        gone = feed(to, asked.stdin, ear) => Err(gone.into()),
+        gone = feed(to, sends, ear) => Err(gone.into()),
         () = mouth.gone() => Err(Gone.into()),
     }
 }
