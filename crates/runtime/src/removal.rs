@@ -62,7 +62,8 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is in the directory, but for directories that are so many levels below it, which are moved to `top`.
+/// Removes what is in the directory, but for directories that are so many levels below it, which are moved to `top`. What goes
+/// meanwhile is gone.
 fn empty(directory: &mut Dir, top: BorrowedFd<'_>, levels: usize, lifted: &mut u64) -> io::Result<()> {
     while let Some(entry) = directory.read() {
         let entry = entry?;
@@ -79,7 +80,10 @@ fn empty(directory: &mut Dir, top: BorrowedFd<'_>, levels: usize, lifted: &mut u
             lift(at, name, top, lifted)?;
             continue;
         }
-        let below = openat2(at, name, DIRECTORY, Mode::empty(), INSIDE)?;
+        let below = match openat2(at, name, DIRECTORY, Mode::empty(), INSIDE) {
+            Err(Errno::NOENT) => continue,
+            below => below?,
+        };
         empty(&mut Dir::new(below)?, top, levels - 1, lifted)?;
         match unlinkat(at, name, AtFlags::REMOVEDIR) {
             // What is in it again is found the next time.
@@ -131,6 +135,7 @@ fn lift(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, lifted: &mut u64
         let free = format!(".lifted-{lifted}");
         *lifted += 1;
         match renameat(from, name, top, free.as_str()) {
+            Err(Errno::NOENT) => return Ok(()),
             // The tree has one of this name.
             Err(Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => {}
             renamed => return Ok(renamed?),

@@ -9,7 +9,7 @@ use runtime::launch::{
 };
 use runtime::logs::Stream;
 
-use super::{Attempt, Bed, Test, cgroups_named, handle, parent};
+use super::{Attempt, Bed, Test, cgroups_named, handle, parent, until};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     (
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "resource_limits_are_lowered_and_raised_as_far_as_they_go",
         resource_limits_are_lowered_and_raised_as_far_as_they_go,
     ),
+    ("locked_memory_is_limited_as_on_the_node", locked_memory_is_limited_as_on_the_node),
     ("sysctls_are_the_containers_own_or_refused", sysctls_are_the_containers_own_or_refused),
     ("an_oom_score_is_the_containers_and_not_its_shims", an_oom_score_is_the_containers_and_not_its_shims),
     ("capabilities_are_what_is_left_of_them", capabilities_are_what_is_left_of_them),
@@ -104,6 +105,16 @@ fn resource_limits_are_lowered_and_raised_as_far_as_they_go(bed: &Bed) {
         more => panic!("{more:?}"),
     }
     assert_eq!(own(nix::sys::resource::Resource::RLIMIT_NOFILE).1, files);
+}
+
+/// Where cgroups are of version 2, libcontainer changes it on the way.
+fn locked_memory_is_limited_as_on_the_node(bed: &Bed) {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let own = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap().trim_end();
+    let attempt = bed.attempt(1, "grep 'locked memory' /proc/self/limits; sleep 1000");
+    assert_eq!(bed.warnings(&attempt), Vec::<String>::new());
+    until("it has said so", || !attempt.lines(Stream::Stdout).is_empty());
+    assert_eq!(attempt.lines(Stream::Stdout)[0].trim_end(), own);
 }
 
 fn sysctls_are_the_containers_own_or_refused(bed: &Bed) {
