@@ -93,8 +93,8 @@ impl RocksEngine {
     }
 }
 
-/// Nobody else may read what a manager knows: the authority's key and the registries' passwords are in its log, and RocksDB makes
-/// its files for everybody.
+/// Nobody else may read what a manager knows: the authority's key and the registries' passwords are in its log, and
+/// RocksDB makes its files for everybody.
 const PRIVATE: u32 = 0o700;
 
 /// A directory whose own entry would survive a power cut, so that a synced database cannot vanish with it.
