@@ -40,6 +40,8 @@ pub enum Standing {
     Unlisted,
     /// Another node or a registry has it.
     Spare,
+    /// It came by half, and nobody is bringing the rest.
+    Half,
 }
 
 /// The room on the disk.
@@ -71,6 +73,8 @@ pub enum Why {
     Unused,
     /// There is no room.
     Room,
+    /// The rest of it does not come.
+    Half,
 }
 
 /// Whether room is being made: from when it is scarce until there is enough. What an image really takes is known when it is
@@ -92,7 +96,9 @@ impl Making {
                 Standing::Used | Standing::Required | Standing::OnlyHere => None,
                 Standing::Unlisted | Standing::Spare if unused > UNUSED => Some(Why::Unused),
                 Standing::Spare if self.0 && unused > FRESH => Some(Why::Room),
-                Standing::Unlisted | Standing::Spare => None,
+                // The wait is for whoever tries again after a while, or was moved away and comes back.
+                Standing::Half if unused > FRESH => Some(Why::Half),
+                Standing::Unlisted | Standing::Spare | Standing::Half => None,
             }
         };
         let may_go = images.iter().filter_map(|held| why(held).map(|why| (held.used, held.digest, why)));
@@ -123,6 +129,7 @@ mod tests {
                 "only-here" => Standing::OnlyHere,
                 "unlisted" => Standing::Unlisted,
                 "spare" => Standing::Spare,
+                "half" => Standing::Half,
                 other => panic!("`{other}` is no standing"),
             };
             let unused: u64 = minutes.parse().unwrap();
@@ -180,6 +187,21 @@ mod tests {
                 5 Room
                 3 Room
                 2 Room
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_came_by_half_goes_once_nobody_has_brought_the_rest_for_a_while() {
+        check(
+            "1 half 10 1
+             2 half 11 1
+             3 used 12 1
+             4 spare 13 1",
+            500,
+            1000,
+            &expect![[r#"
+                2 Half
             "#]],
         );
     }

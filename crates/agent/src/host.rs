@@ -79,6 +79,8 @@ pub struct Shelved {
     pub used: Timestamp,
     /// It is being fetched, or read by whoever is not a task.
     pub busy: bool,
+    /// All of it is here. What came of one that is not whole takes room, and is of use to nobody but its next fetch.
+    pub whole: bool,
 }
 
 /// What happened to the images of a node without the agent's having asked.

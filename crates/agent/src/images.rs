@@ -82,9 +82,10 @@ impl Images {
 
     /// What an image that is here is to this node.
     pub(crate) fn held(&self, shelved: &Shelved, is_used: bool) -> Held {
-        let Shelved { digest, size: _, used, busy } = *shelved;
+        let Shelved { digest, size: _, used, busy, whole } = *shelved;
         let standing = match self.copies.get(&digest) {
             _ if is_used || busy => Standing::Used,
+            _ if !whole => Standing::Half,
             Some(Counted { required: true, .. }) => Standing::Required,
             Some(Counted { elsewhere: false, .. }) => Standing::OnlyHere,
             Some(Counted { elsewhere: true, .. }) => Standing::Spare,
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn what_may_go_is_what_others_have() {
         let mut images = Images::new(address(1));
-        let shelved = Shelved { digest: IMAGE, size: Bytes(1), used: Timestamp(0), busy: false };
+        let shelved = Shelved { digest: IMAGE, size: Bytes(1), used: Timestamp(0), busy: false, whole: true };
         let standing = |images: &Images| images.held(&shelved, false).standing;
         assert_eq!(standing(&images), Standing::Unlisted);
         images.told(source(&[1, 2]), true);
@@ -143,6 +144,9 @@ mod tests {
         assert_eq!(images.held(&shelved, true).standing, Standing::Used);
         let busy = Shelved { busy: true, ..shelved };
         assert_eq!(images.held(&busy, false).standing, Standing::Used);
+        let half = Shelved { whole: false, ..shelved };
+        assert_eq!(images.held(&half, false).standing, Standing::Half);
+        assert_eq!(images.held(&half, true).standing, Standing::Used, "a task tries again");
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl<H: Host> Staff<H> {
                 if let Err(failure) = self.means.host.save(&record) {
                     tracing::error!(task = %record.assigned.id, %failure, "the ledger could not be written");
                 }
-                self.employ(record);
+                let order = Order::Do(Arc::new(record.assigned.clone()));
+                self.hire(record, order);
             }
         }
     }
@@ -87,11 +88,17 @@ impl<H: Host> Staff<H> {
         }
     }
 
-    /// Gives a task its loop.
+    /// Takes up a task that an agent before this one left.
     pub(crate) fn employ(&mut self, record: Record) {
+        let order = Order::Resume(Arc::new(record.assigned.clone()));
+        self.hire(record, order);
+    }
+
+    /// Gives a task its loop.
+    fn hire(&mut self, record: Record, order: Order) {
         let id = record.assigned.id;
         self.images.insert(id, record.assigned.image);
-        let (task, assigned) = watch::channel(Order::Do(Arc::new(record.assigned.clone())));
+        let (task, assigned) = watch::channel(order);
         self.tasks.insert(id, task);
         let worker = Worker::new(self.means.clone(), assigned, record);
         self.work(id, worker.run());
@@ -171,7 +178,7 @@ impl<H: Host> Staff<H> {
 /// is to be forgotten, which it then is.
 fn anew(order: &watch::Receiver<Order>) -> Option<Record> {
     match &*order.borrow() {
-        Order::Do(assigned) => Some(Record::new(Assigned::clone(assigned))),
+        Order::Do(assigned) | Order::Resume(assigned) => Some(Record::new(Assigned::clone(assigned))),
         Order::Forget => None,
     }
 }

@@ -132,8 +132,14 @@ fn after(
         RestartCondition::Always => true,
     };
     match policy.max_attempts {
+<<<<<<< HEAD
         // Not completed: nobody may take it for a task that did what it was there for.
         _ if !wants_restart && (unhealthy || exit == Exit::Unknown) => Effect::End(Ended::GaveUp),
+=======
+        // Not completed: nobody may take it for a task that did what it was there for. An image that could not be pulled is
+        // the usual reason for one that never started.
+        _ if !wants_restart && (unhealthy || exit == Exit::NotStarted) => Effect::End(Ended::GaveUp),
+>>>>>>> r-pull
         _ if !wants_restart => Effect::End(Ended::Completed),
         // The first attempt is not a restart.
         Some(most) if observed.attempt > most => Effect::End(Ended::GaveUp),
@@ -258,6 +264,18 @@ mod tests {
             let ended =
                 Observed { failures: 2, ..observed(Container::Exited { exit, held, unhealthy: true }) };
             assert_eq!(step(Desired::Running, &policy, &ended, NOW), Next::Do(effect), "{policy:?} {held:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_started_is_not_complete() {
+        use RestartCondition::{Never, OnFailure};
+        let exited = Container::Exited { exit: Exit::NotStarted, held: Duration::ZERO, unhealthy: false };
+        for (condition, effect) in
+            [(Never, Effect::End(Ended::GaveUp)), (OnFailure, Effect::Rest { failures: 1 })]
+        {
+            let next = step(Desired::Running, &policy(condition, None), &observed(exited), NOW);
+            assert_eq!(next, Next::Do(effect), "{condition:?}");
         }
     }
 

@@ -26,6 +26,10 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// How long to wait before an effect that failed is tried again, where no attempt counts it.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long before an image is asked for again that was not to be had before any manager was heard. Those who held it when the
+/// ledger was written may be coming up as well.
+const UNHEARD: Duration = Duration::from_secs(5);
+
 /// How long a container that its health check gives up may take to be seen ended by itself. Whatever is being asked when a
 /// container ends dies with it, and says so before the container's shim has recorded the end, which takes some milliseconds.
 const BY_ITSELF: Duration = Duration::from_millis(500);
@@ -37,6 +41,9 @@ const WARNINGS: usize = 20;
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
     Do(Arc<Assigned>),
+    /// As the ledger has it, and no manager has said anything since. Who has the image now is not known, and nothing at all of
+    /// its registry: credentials are in memory only.
+    Resume(Arc<Assigned>),
     /// The cluster knows nothing of the task, by a quorum's word: nothing of it may stay, its record included.
     Forget,
 }
@@ -69,6 +76,8 @@ pub(crate) struct Worker<H> {
     record: Record,
     attempt: u32,
     container: Container,
+    /// Whether a manager has said what is wanted since this agent began.
+    heard: bool,
     course: Course<H>,
     /// How the attempt before this one ended, as long as there is nothing to say of this one.
     before: Option<String>,
@@ -103,6 +112,7 @@ impl<H: Host> Worker<H> {
             before: status.filter(|status| status.phase == Phase::Exited).and_then(before),
             course: Course::new(status.map(|status| status.warnings.clone()).unwrap_or_default()),
             container: Container::None,
+            heard: false,
             means,
             assigned,
             record,
@@ -115,10 +125,12 @@ impl<H: Host> Worker<H> {
         self.adopt().await;
         loop {
             let order = self.assigned.borrow_and_update().clone();
-            let assigned = match order {
-                Order::Do(assigned) => assigned,
+            let (assigned, heard) = match order {
+                Order::Do(assigned) => (assigned, true),
+                Order::Resume(assigned) => (assigned, false),
                 Order::Forget => return self.forget().await,
             };
+            self.heard = heard;
             if *assigned != self.record.assigned {
                 self.record.assigned = Assigned::clone(&assigned);
                 self.write();
@@ -320,6 +332,7 @@ impl<H: Host> Worker<H> {
         self.means.details.begins(assigned.id);
         match self.prepare(assigned).await {
             Some(Ok(Prepared { health })) => self.record.image_check = health,
+            Some(Err(failure)) if !self.heard => return self.not_heard(failure).await,
             Some(Err(failure)) => {
                 self.not_started(Phase::Preparing, failure);
                 return true;
@@ -382,7 +395,10 @@ impl<H: Host> Worker<H> {
     /// image, and that makes no difference to a fetch that is under way: if it fails, the next one goes by it.
     fn is_wanted(&mut self) -> bool {
         let newest = self.assigned.borrow_and_update();
-        matches!(&*newest, Order::Do(assigned) if assigned.desired == Desired::Running)
+        matches!(
+            &*newest,
+            Order::Do(assigned) | Order::Resume(assigned) if assigned.desired == Desired::Running
+        )
     }
 
     /// The intent comes before the kernel is touched: an agent that dies in between finds the attempt by its record. So
@@ -395,15 +411,27 @@ impl<H: Host> Worker<H> {
                 self.record = intent;
                 return true;
             };
-            self.say_unrecorded(failure);
+            self.say_held_up(failure);
             if !self.wait(PAUSE).await || !self.is_wanted() {
                 return false;
             }
         }
     }
 
+    /// The image is not here, and whoever has it now is yet to be told: that is no failure of the task's, and no attempt of it.
+    /// A whole cluster that comes up again would otherwise have used up the attempts of all tasks before it has a leader.
+    async fn not_heard(&mut self, failure: Failure) -> bool {
+        self.say_held_up(failure);
+        self.attempt = self.attempt.saturating_sub(1);
+        // The news may have come while the image was asked for.
+        if !matches!(&*self.assigned.borrow(), Order::Resume(_)) {
+            return true;
+        }
+        self.wait(UNHEARD).await
+    }
+
     /// Once for each reason: a disk that stays full is not worth a write of the cluster's every time.
-    fn say_unrecorded(&mut self, Failure(reason): Failure) {
+    fn say_held_up(&mut self, Failure(reason): Failure) {
         let status = self.status(Phase::Preparing, self.exit(), Some(reason));
         let said = self.record.status.as_ref().map(|said| (said.attempt, &said.reason));
         if said != Some((status.attempt, &status.reason)) {

@@ -272,12 +272,12 @@ impl Store {
         Ok((record.is_some(), doomed.into_iter().flatten().collect()))
     }
 
-    /// The blobs of an image that is not complete, and those of them that are layers. None as long as its manifest has not
-    /// come: it comes first.
+    /// The blobs of an image that is not complete, and those of them that are layers. Its manifest comes first, and nothing
+    /// comes after one that is not acceptable.
     fn half(&self, manifest: &Digest) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
         let text = self.document(manifest).ok();
         let Some(parsed) = text.and_then(|text| Manifest::parse(&text).ok()) else {
-            return Default::default();
+            return (BTreeSet::from([*manifest]), BTreeSet::new());
         };
         let layers = parsed.layers.iter().map(|layer| layer.digest).collect();
         let blobs = parsed.descriptors().map(|blob| blob.digest).chain([*manifest]).collect();

@@ -368,7 +368,13 @@ fn an_image_that_came_by_half_is_removed_but_for_what_others_use() {
     let missing = copy.complete(&image).unwrap();
     assert_eq!(missing.len(), 2);
     take(&missing[0]);
+    assert_ne!(copy.last_used(&image), std::time::UNIX_EPOCH, "it is known since when it has been so");
     assert!(!copy.remove(&image).unwrap(), "it was never here");
+    assert_eq!(content_of(there.path()), before);
+    // Nothing can be read in a manifest that is none, and it goes all the same.
+    let no_manifest = missing[1];
+    take(&no_manifest);
+    assert!(!copy.remove(&no_manifest).unwrap());
     assert_eq!(content_of(there.path()), before);
     // It can come all the same.
     take(&image);

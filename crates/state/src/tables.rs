@@ -281,6 +281,13 @@ impl State {
             || self.services.values().any(|s| s.templates.values().any(|template| template.image == digest))
     }
 
+    /// Whether the image can be counted on: it is wanted, or a registry has it. Nodes are dropping any other, and those that
+    /// are away will.
+    pub fn image_is_kept(&self, digest: Digest) -> bool {
+        let image = self.image(digest);
+        image.is_some_and(|image| image.origin.is_some() || self.image_is_wanted(digest))
+    }
+
     /// Whether this node may not let go of the image: no registry has it, and it is one of the [`COPIES`] that are to last.
     /// Those are on nodes that are up, as far as there are such, and have arrived; between equals, the lowest id. So two
     /// nodes never take each other's copy for the one that stays.

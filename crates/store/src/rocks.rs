@@ -1,8 +1,9 @@
 //! The engine of real machines: RocksDB.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,9 +93,15 @@ impl RocksEngine {
     }
 }
 
+/// Nobody else may read what a manager knows: the authority's key and the registries' passwords are in its log, and
+/// RocksDB makes its files for everybody.
+const PRIVATE: u32 = 0o700;
+
 /// A directory whose own entry would survive a power cut, so that a synced database cannot vanish with it.
 fn create_durably(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
+    DirBuilder::new().recursive(true).mode(PRIVATE).create(path)?;
+    // One that was there may have been made by another hand.
+    fs::set_permissions(path, Permissions::from_mode(PRIVATE))?;
     let parent =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(parent)?.sync_all()

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not in `#[test]` functions")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,6 +108,18 @@ async fn every_acknowledged_proposal_was_synced_and_is_there_after_a_restart() {
     assert!(lost.is_empty(), "{lost:?} were acknowledged and are gone");
     assert!(store.health().snapshot.is_some(), "{:?}", store.health());
     store.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_else_reads_what_a_manager_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+    fs::create_dir(&old).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [new, old] {
+        let _engine = RocksEngine::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "{}", path.display());
+    }
 }
 
 #[tokio::test]

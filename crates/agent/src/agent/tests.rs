@@ -80,7 +80,8 @@ fn told(images: &[(u8, bool)]) -> FromManager {
 }
 
 fn shelved(number: u8) -> Shelved {
-    Shelved { digest: Digest([number; 32]), size: Bytes(1 << 30), used: Timestamp(0), busy: false }
+    let digest = Digest([number; 32]);
+    Shelved { digest, size: Bytes(1 << 30), used: Timestamp(0), busy: false, whole: true }
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) out_of_reach: bool,
     /// How much of an image of 100 MB comes every three seconds; `None` is that all are here.
     pub(crate) rate: Option<u64>,
+    /// How many images cannot be had from now on.
+    pub(crate) lacking: u32,
     /// The images that are here, and the room that there is.
     pub(crate) shelf: Shelf,
     /// What goes wrong with the next fetches, one after the other.
@@ -165,6 +167,9 @@ impl Host for FakeHost {
         inner.done.push("prepare".to_owned());
         if inner.out_of_reach {
             return pending().boxed();
+        }
+        if one_of(&mut inner.lacking) {
+            return ready(Err(Failure("nobody has it".to_owned()))).boxed();
         }
         if let Some(rate) = inner.rate {
             return pull(pulling, rate).boxed();

@@ -2,7 +2,7 @@
 
 mod copy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -33,6 +33,7 @@ pub struct Fetcher {
     // A std mutex around the map: it is held for one map operation and never across an await.
     flights: Mutex<BTreeMap<Digest, Weak<Flight>>>,
     busy: Busy,
+    begun: Begun,
     arrived: Notify,
     full: Notify,
 }
@@ -49,6 +50,12 @@ struct Flight {
 #[derive(Clone, Debug, Default)]
 struct Busy(Arc<Mutex<BTreeMap<Digest, usize>>>);
 
+/// The images that were begun to be fetched since the daemon started, as far as they may be here by half. What was so before
+/// went when the store was opened.
+// A std mutex: it is held for looks at few files, by threads that may block, and never across an await.
+#[derive(Clone, Debug, Default)]
+struct Begun(Arc<Mutex<BTreeSet<Digest>>>);
+
 /// An image that may not be discarded as long as this is there.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -64,6 +71,21 @@ impl Busy {
 
     fn has(&self, image: Digest) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&image)
+    }
+}
+
+impl Begun {
+    /// To be called with a [`Hold`] on the image.
+    fn add(&self, image: Digest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image);
+    }
+
+    /// What is here of them and not whole. The manifest comes first, so without it there is nothing.
+    fn halves(&self, images: &image::Store, busy: &Busy) -> Vec<Digest> {
+        let is_half = |image: &Digest| images.has_blob(image) && !images.contains(image);
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.retain(|image| busy.has(*image) || is_half(image));
+        begun.iter().copied().filter(|image| is_half(image)).collect()
     }
 }
 
@@ -87,6 +109,7 @@ impl Fetcher {
             registries: Registries::default(),
             flights: Mutex::default(),
             busy: Busy::default(),
+            begun: Begun::default(),
             arrived: Notify::new(),
             full: Notify::new(),
         }
@@ -120,6 +143,7 @@ impl Fetcher {
                 return Ok(());
             }
             let _hold = self.hold(source.digest);
+            self.begun.add(source.digest);
             self.bring(source, &flight.progress).await
         };
         let tell = async {
@@ -231,21 +255,19 @@ impl Fetcher {
     }
 
     pub(crate) async fn shelf(&self) -> Result<Shelf, Failure> {
-        let (images, busy) = (self.images.clone(), self.busy.clone());
+        let (images, busy, begun) = (self.images.clone(), self.busy.clone(), self.begun.clone());
         blocking(move || {
             let space =
                 images.space().map_err(|error| failure("cannot ask for the room on the disk", &error))?;
-            let stored = images.list().into_iter().map(|stored| {
-                let used =
-                    images.last_used(&stored.digest).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-                Shelved {
-                    digest: stored.digest,
-                    size: stored.size,
-                    used: Timestamp(u64::try_from(used.as_millis()).unwrap_or(u64::MAX)),
-                    busy: busy.has(stored.digest),
-                }
-            });
-            Ok(Shelf { images: stored.collect(), free: space.free, total: space.total })
+            let shelved = |digest: Digest, size: Bytes, whole: bool| {
+                let used = images.last_used(&digest).duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                let used = Timestamp(u64::try_from(used.as_millis()).unwrap_or(u64::MAX));
+                Shelved { digest, size, used, busy: busy.has(digest), whole }
+            };
+            let halves =
+                begun.halves(&images, &busy).into_iter().map(|digest| shelved(digest, Bytes(0), false));
+            let stored = images.list().into_iter().map(|stored| shelved(stored.digest, stored.size, true));
+            Ok(Shelf { images: halves.chain(stored).collect(), free: space.free, total: space.total })
         })
         .await
     }
@@ -297,6 +319,26 @@ mod tests {
         assert!(busy.has(image));
         drop(two);
         assert!(!busy.has(image) && busy.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_came_by_half_is_known_until_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = image::Store::open(directory.path()).unwrap();
+        // Of `x`; that it is no manifest makes no difference.
+        let text = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+        let image: Digest = text.parse().unwrap();
+        let (begun, busy) = (Begun::default(), Busy::default());
+        let hold = busy.hold(image);
+        begun.add(image);
+        assert!(begun.halves(&store, &busy).is_empty(), "nothing has come yet");
+        let mut ingest = store.ingest(&image, Bytes(1)).unwrap();
+        ingest.write(b"x").unwrap();
+        ingest.finish().unwrap();
+        drop(hold);
+        assert_eq!(begun.halves(&store, &busy), [image]);
+        store.remove(&image).unwrap();
+        assert!(begun.halves(&store, &busy).is_empty() && begun.0.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use model::{Desired, Exit, NodeId, Phase, TaskStatus, Timestamp};
+use model::{Desired, Exit, NodeId, Phase, RestartCondition, TaskStatus, Timestamp};
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -137,6 +137,37 @@ async fn an_attempt_that_was_only_being_prepared_is_made_again_under_its_number(
         staff.employ(record);
         check(&mut staff, &host, expected).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_not_to_be_had_counts_once_a_manager_has_said_who_has_it() {
+    let mut once = assigned(Desired::Running);
+    once.spec.restart.condition = RestartCondition::Never;
+    let left = || {
+        let record = seen(1, Phase::Preparing, None);
+        Record { remains: false, assigned: once.clone(), ..record }
+    };
+    let host = Arc::new(FakeHost::default());
+    host.lock().lacking = 2;
+    let mut heard_nothing = staff(&host);
+    heard_nothing.employ(left());
+    let expected = expect![[r#"
+        Preparing 1, reason: nobody has it
+        Running 1
+        done: prepare, prepare, prepare, start 1
+    "#]];
+    check(&mut heard_nothing, &host, expected).await;
+
+    let host = Arc::new(FakeHost::default());
+    host.lock().lacking = 2;
+    let mut told = staff(&host);
+    told.employ(left());
+    told.assign(once.clone());
+    let expected = expect![[r#"
+        Exited 1, ended: GaveUp, exit: NotStarted, reason: nobody has it
+        done: prepare
+    "#]];
+    check(&mut told, &host, expected).await;
 }
 
 #[tokio::test(start_paused = true)]

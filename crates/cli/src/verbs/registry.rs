@@ -227,8 +227,9 @@ async fn ask(session: &Session, username: Option<String>) -> Result<(String, Str
             given(&blocking(line).await?, "user name")?
         }
     };
-    session.output.note("Password: ");
+    // First, so that nothing shows of a password that is pasted as soon as it is asked for.
     let unseen = Held::unseen().map_err(Failure::Terminal)?;
+    session.output.note("Password: ");
     let typed = blocking(line).await;
     drop(unseen);
     // The end of the line was not shown either.

@@ -40,7 +40,7 @@ pub(super) struct Pinned {
 /// By the service's policy; `After` counts from when the registry was last asked for this name by anyone.
 fn pin(state: &State, name: &ImageName, policy: PullPolicy, now: Timestamp) -> Pin {
     let tag = state.tag(name);
-    let by_digest = || name.digest().filter(|digest| state.image(*digest).is_some());
+    let by_digest = || name.digest().filter(|digest| state.image_is_kept(*digest));
     let known = tag.map(|tag| tag.image).or_else(by_digest);
     let Some(known) = known else {
         return match policy {
@@ -292,6 +292,11 @@ mod tests {
         for policy in [PullPolicy::Missing, PullPolicy::Always, PullPolicy::Never, PullPolicy::After(HOUR)] {
             assert_eq!(pinned(&world, &named(FIRST), policy), Pin::Known(FIRST));
         }
+        // Nobody wants it any more, and its node is dropping it.
+        let dropped = World::of("nodes n1\n image app on n1\n untag app");
+        let asked = Pin::Ask { otherwise: None };
+        assert_eq!(pinned(&dropped, &named(FIRST), PullPolicy::Missing), asked);
+        assert_eq!(pinned(&dropped, &named(FIRST), PullPolicy::Never), Pin::Forbidden);
         let other = named(Digest([9; 32]));
         assert_eq!(pinned(&world, &other, PullPolicy::Missing), Pin::Ask { otherwise: None });
         assert_eq!(pinned(&world, &other, PullPolicy::Never), Pin::Forbidden);

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Desired, Digest, NodeId, Origin, Phase, RegistryName, Role, Task, TaskId};
+use model::{Desired, Digest, Liveness, NodeId, Origin, Phase, RegistryName, Role, Task, TaskId};
 use state::{COPIES, Change, State};
 use wire::proto::agent::{AssignedImage, AssignedTask, Delta, Holder, PullSource, Subnet, Whole};
+
+/// The holders that are told of what a registry has as well. They are asked one after the other before it is, and where every
+/// node has the image, all of them in everybody's list would be told to all whenever one more has it.
+const PEERS: usize = 5;
 
 /// Everything that `node` must be doing. Of the tasks that it says it knows, those without a row are named as unknown.
 pub fn whole(state: &State, node: NodeId, known: &[TaskId]) -> Whole {
@@ -181,11 +185,19 @@ pub(crate) fn image_from(state: &State, digest: Digest, origin: &Origin) -> Assi
 }
 
 fn held(state: &State, digest: Digest) -> AssignedImage {
-    let copies = state.image(digest).into_iter().flat_map(|image| image.copies.iter());
+    let image = state.image(digest);
+    let copies = image.into_iter().flat_map(|image| image.copies.iter());
     let holders = copies.filter(|(_, since)| since.is_some()).filter_map(|(id, _)| {
-        state.node(*id).map(|node| Holder { node: id.0, address: node.address.to_string() })
+        let node = state.node(*id)?;
+        Some((node.liveness != Liveness::Ready, Holder { node: id.0, address: node.address.to_string() }))
     });
-    AssignedImage { digest: digest.to_string(), holders: holders.collect(), ..AssignedImage::default() }
+    let mut holders: Vec<(bool, Holder)> = holders.collect();
+    // They are asked in this order, and each that is down costs a wait.
+    holders.sort_by_key(|(is_away, _)| *is_away);
+    // Of what nobody else has, each may be the one that gives it.
+    let most = if image.is_some_and(|image| image.origin.is_some()) { PEERS } else { holders.len() };
+    let holders = holders.into_iter().take(most).map(|(_, holder)| holder).collect();
+    AssignedImage { digest: digest.to_string(), holders, ..AssignedImage::default() }
 }
 
 fn source(state: &State, origin: &Origin) -> PullSource {
@@ -281,6 +293,29 @@ mod tests {
         assert!(
             whole.tasks.iter().all(|task| task.image.as_ref().is_some_and(|image| image.source.is_none()))
         );
+    }
+
+    #[test]
+    fn holders_that_are_down_are_asked_last() {
+        let mut world = World::of("nodes n1 n2 n3\n image app on n1 n2 n3");
+        world.must(Command::SetLiveness { node: world.node("n1"), ready: false });
+        let whole = whole(&world.state, world.node("n3"), &[]);
+        let [image] = &whole.images[..] else { panic!("one image is held: {:?}", whole.images) };
+        let asked: Vec<u64> = image.holders.iter().map(|holder| holder.node).collect();
+        assert_eq!(asked, ["n2", "n3", "n1"].map(|name| world.node(name).0));
+    }
+
+    #[test]
+    fn of_what_a_registry_has_few_holders_are_told_and_of_anything_else_all() {
+        let nodes = "nodes n1 n2 n3 n4 n5 n6 n7";
+        for (image, told) in
+            [("pull app\n held app by n1 n2 n3 n4 n5 n6 n7", 5), ("image app on n1 n2 n3 n4 n5 n6 n7", 7)]
+        {
+            let world = World::of(&format!("{nodes}\n {image}"));
+            let whole = whole(&world.state, world.node("n7"), &[]);
+            let [image] = &whole.images[..] else { panic!("one image is held: {:?}", whole.images) };
+            assert_eq!(image.holders.len(), told);
+        }
     }
 
     #[test]

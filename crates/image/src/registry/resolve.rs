@@ -6,6 +6,7 @@ use std::error::Error;
 use model::{Bytes, Digest};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use tokio::time::timeout;
 
 use super::failure::RequestError;
 use super::session::{Access, Session};
@@ -100,13 +101,15 @@ impl Client {
         credentials: &Credentials,
         wish: Wish,
     ) -> Result<Found, ResolveError> {
+        let patience = self.transport.settings.timeouts.mirror;
         for mirror in self.transport.settings.mirrors(image.host()) {
-            match self.find_at(mirror, image, credentials, wish).await {
-                Ok(found) => return Ok(found),
-                Err(error) => {
+            match timeout(patience, self.find_at(mirror, image, credentials, wish)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => {
                     let error = &error as &(dyn Error + 'static);
                     tracing::warn!(%mirror, %image, error, "a mirror does not help");
                 }
+                Err(_) => tracing::warn!(%mirror, %image, ?patience, "a mirror does not answer"),
             }
         }
         self.find_at(image.host(), image, credentials, wish).await

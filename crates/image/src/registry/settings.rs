@@ -33,17 +33,21 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the whole of a small answer, so that one byte now and then holds nobody up for ever.
     pub document: Duration,
+    /// For all that a mirror is asked about a name, before the next one is, or the registry.
+    pub mirror: Duration,
     /// Before a blob's second try, and twice that before its third.
     pub pause: Duration,
 }
 
 impl Default for Timeouts {
-    /// A link that is down for half a minute is down; 4 MiB in a minute is less than 1 Mbit/s.
+    /// A link that is down for half a minute is down; 4 MiB in a minute is less than 1 Mbit/s. A mirror is there to be quicker
+    /// than its registry: one that takes longer is missed by nobody, who may wait for half a minute altogether.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             document: Duration::from_secs(60),
+            mirror: Duration::from_secs(8),
             pause: Duration::from_secs(1),
         }
     }

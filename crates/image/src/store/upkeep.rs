@@ -27,11 +27,12 @@ impl Store {
         }
     }
 
-    /// When an image came, or was last noted to be used. What cannot be read was used long ago: a disk like that gives nothing
-    /// to a container either.
+    /// When an image came, or was last noted to be used; of one that came by half, when its manifest did. What cannot be read
+    /// was used long ago: a disk like that gives nothing to a container either.
     pub fn last_used(&self, manifest: &Digest) -> SystemTime {
-        let record = fs::metadata(self.shared.paths.record(manifest));
-        record.and_then(|record| record.modified()).unwrap_or(UNIX_EPOCH)
+        let noted = fs::metadata(self.shared.paths.record(manifest));
+        let noted = noted.or_else(|_| fs::metadata(self.shared.paths.blob(manifest)));
+        noted.and_then(|noted| noted.modified()).unwrap_or(UNIX_EPOCH)
     }
 
     pub fn space(&self) -> io::Result<Space> {

@@ -380,8 +380,11 @@ async fn mirrors_are_asked_first_and_missed_by_nobody() {
     gone.stop().await;
     let empty = any(|_| Reply::error(404, "NAME_UNKNOWN")).await;
     let corrupt = layer(|_, content| Some(Reply::ok(vec![0; content.len()]))).await;
+    let hung = any(|_| Reply::silence()).await;
     let good = registry(image(), |_| None).await;
-    for (mirror, asked_of_own) in [(good.host(), 0), (corrupt.host(), 1), (empty.host(), 4), (dead, 4)] {
+    for (mirror, asked_of_own) in
+        [(good.host(), 0), (corrupt.host(), 1), (empty.host(), 4), (dead, 4), (hung.host(), 4)]
+    {
         let own = registry(image(), |_| None).await;
         let settings = HostSettings { mirrors: vec![mirror.clone()], ..HostSettings::default() };
         let client = client(&[(own.host(), settings)]);

@@ -27,6 +27,7 @@ pub(crate) fn patient(hosts: &[(RegistryHost, HostSettings)], idle: Duration) ->
         connect: Duration::from_secs(10),
         idle,
         document: idle * 2,
+        mirror: Duration::from_secs(3),
         pause: Duration::from_millis(1),
     };
     Client::new(Settings { hosts: hosts.iter().cloned().collect(), timeouts }).unwrap()

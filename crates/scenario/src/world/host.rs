@@ -236,8 +236,13 @@ impl Host for SimHost {
             // In peace there is room for everything, and all of it was used just now.
             let (free, used) = if inner.wild { (0, Timestamp(0)) } else { (ROOM.0, Timestamp(u64::MAX)) };
             let images = inner.machine(self.node).images.iter();
-            let images =
-                images.map(|image| Shelved { digest: *image, size: Bytes(1 << 20), used, busy: false });
+            let images = images.map(|image| Shelved {
+                digest: *image,
+                size: Bytes(1 << 20),
+                used,
+                busy: false,
+                whole: true,
+            });
             Ok(Shelf { images: images.collect(), free: Bytes(free), total: ROOM })
         })
     }

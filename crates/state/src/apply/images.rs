@@ -37,7 +37,7 @@ impl Step<'_> {
         origin: Option<&Origin>,
         automatic: bool,
     ) -> Outcome {
-        if origin.is_none() && self.state.image(digest).is_none() {
+        if origin.is_none() && !self.state.image_is_kept(digest) {
             return Err(Rejected::NoImageContent(digest));
         }
         let before = self.state.tag(name).copied();

@@ -281,6 +281,8 @@ fn images() -> Vec<Case> {
     let kept = format!("image {image} is still named, used or held");
     let one = || World::of("nodes n1\n image app on n1");
     let in_use = "image `app:latest` is used by service `hello/web`";
+    let give_name =
+        || Command::NameImage { name: name.clone(), image, size: Bytes(1), origin: None, automatic: false };
     vec![
         case(World::new(), Command::RemoveImage { name: name.clone() }, "there is no image `app:latest`"),
         case(
@@ -290,11 +292,9 @@ fn images() -> Vec<Case> {
         ),
         case(World::of("nodes n1"), Command::KeepCopy { image, node: NodeId(1) }, content.clone()),
         case(World::new(), Command::DropImage { image }, content.clone()),
-        case(
-            World::new(),
-            Command::NameImage { name, image, size: Bytes(1), origin: None, automatic: false },
-            content,
-        ),
+        case(World::new(), give_name(), content.clone()),
+        // Its node is dropping it, or will when it is back.
+        case(World::of("nodes n1\n image app on n1\n untag app"), give_name(), content),
         case(one(), Command::DropImage { image }, kept.clone()),
         case(World::of("nodes n1\n image app on n1\n untag app"), Command::DropImage { image }, kept),
     ]

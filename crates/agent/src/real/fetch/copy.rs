@@ -2,6 +2,7 @@
 //! it comes.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use identity::Expect;
@@ -9,6 +10,8 @@ use image::registry::{LayerProgress, LayerState, Progress};
 use image::{BlobRef, LayerRef, Parts};
 use model::{Bytes, Digest, NodeId};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tonic::Status;
 use tonic::transport::Channel;
 use wire::proto::agent::content_client::ContentClient;
 use wire::proto::agent::{Blob, DescribeImage, FetchBlob};
@@ -22,6 +25,10 @@ const AT_ONCE: usize = 3;
 
 /// What goes with another image while this one comes is brought again. Somebody who keeps removing images is not waited for.
 const ROUNDS: usize = 3;
+
+/// A holder that says nothing for so long is given up, and the next one is asked, or the registry. Its connection lives: one
+/// that is dead is seen sooner. Its disk may hang, or it is stopped.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Chunks on their way to the disk: disk and network each work while the other does.
 const IN_FLIGHT: usize = 4;
@@ -39,8 +46,8 @@ impl Fetcher {
         let channel = self.connector.connect(address, Expect::Node(node)).await;
         let channel = channel.map_err(|error| failure("no connection", &error))?;
         let mut holder = ContentClient::new(channel);
-        let described = holder.describe(DescribeImage { manifest: manifest.to_string() }).await;
-        let described = described.map_err(|status| Failure(status.message().to_owned()))?.into_inner();
+        let described = heard(holder.describe(DescribeImage { manifest: manifest.to_string() })).await?;
+        let described = described.into_inner();
         let size = described.blobs.iter().find(|blob| blob.digest == manifest.to_string());
         let Some(Blob { size, .. }) = size else {
             return Err(Failure("it does not say how large the manifest is".to_owned()));
@@ -111,12 +118,9 @@ impl Fetcher {
         if self.images.has_blob(&blob.digest) {
             return Ok(());
         }
-        let call = holder
-            .clone()
-            .fetch(FetchBlob { digest: blob.digest.to_string() })
-            .await
-            .map(|call| call.into_inner());
-        let mut chunks = call.map_err(|status| Failure(status.message().to_owned()))?;
+        let mut holder = holder.clone();
+        let call = heard(holder.fetch(FetchBlob { digest: blob.digest.to_string() })).await?;
+        let mut chunks = call.into_inner();
         let images = self.images.clone();
         let (pieces, mut written) = mpsc::channel::<Piece>(IN_FLIGHT);
         let write = tokio::task::spawn_blocking(move || {
@@ -132,8 +136,7 @@ impl Fetcher {
         });
         let mut done = 0;
         loop {
-            let chunk = chunks.message().await.map_err(|status| Failure(status.message().to_owned()))?;
-            let Some(chunk) = chunk else { break };
+            let Some(chunk) = heard(chunks.message()).await? else { break };
             done += chunk.data.len() as u64;
             report(Bytes(done));
             if pieces.send(Piece::Data(chunk.data)).await.is_err() {
@@ -145,6 +148,14 @@ impl Fetcher {
         drop(pieces);
         let written = write.await.map_err(|error| failure("a blocking call did not return", &error))?;
         written.map_err(|error| self.failed(&error))
+    }
+}
+
+/// What a holder answers, if it does.
+async fn heard<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Failure> {
+    match timeout(SILENCE, answer).await {
+        Ok(answer) => answer.map_err(|status| Failure(status.message().to_owned())),
+        Err(_) => Err(Failure(format!("nothing came in {SILENCE:?}"))),
     }
 }
 
@@ -171,4 +182,18 @@ fn change(progress: &watch::Sender<Progress>, digest: Digest, state: LayerState,
         let layer = progress.layers.iter_mut().find(|layer| layer.digest == digest);
         layer.map(|layer| (layer.state, layer.done) = (state, done)).is_some()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_says_nothing_is_given_up() {
+        assert_eq!(heard(async { Ok(1) }).await, Ok(1));
+        let refused = heard(async { Err::<(), _>(Status::not_found("no such image")) }).await;
+        assert_eq!(refused, Err(Failure("no such image".to_owned())));
+        let silent = heard(std::future::pending::<Result<(), Status>>()).await;
+        assert_eq!(silent, Err(Failure("nothing came in 30s".to_owned())));
+    }
 }
