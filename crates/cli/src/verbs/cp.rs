@@ -100,6 +100,9 @@ pub(crate) enum CopyError {
     FileOverDirectory(PathBuf),
     #[error("{} is a link or a file, through which nothing is copied", .0.display())]
     InTheWay(PathBuf),
+    /// To put a file in the place of /dev/null would be no copy but the end of many programs.
+    #[error("{} is a socket, a pipe or a device, over which nothing is copied", .0.display())]
+    OverSpecial(PathBuf),
     #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,
@@ -126,6 +129,7 @@ impl CopyError {
             | Self::DirectoryOverFile(_)
             | Self::FileOverDirectory(_)
             | Self::InTheWay(_)
+            | Self::OverSpecial(_)
             | Self::Write { .. }
             | Self::Outside(_)
             | Self::Archive(_)
@@ -148,6 +152,7 @@ impl CopyError {
             | Self::Send { .. }
             | Self::DirectoryOverFile(_)
             | Self::FileOverDirectory(_)
+            | Self::OverSpecial(_)
             | Self::Write { .. }
             | Self::Outside(_)
             | Self::Archive(_)

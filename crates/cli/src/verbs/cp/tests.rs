@@ -1,7 +1,7 @@
 //! Copies on this machine's side, with archives in memory in the place of a node.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 
 use tar::{EntryType, Header};
@@ -155,6 +155,30 @@ fn what_is_there_is_replaced_or_merged_and_never_both() {
         let refused = format!("{name} is a file, over which no directory can be copied");
         assert_eq!(copied("", name, true, false, &over), refused);
     }
+}
+
+#[test]
+fn a_socket_pipe_or_device_is_never_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("s");
+    let _socket = UnixListener::bind(&path).unwrap();
+    let begun = Begun { name: "s".to_owned(), ..Begun::default() };
+    symlink("s", place.path().join("to-s")).unwrap();
+    for to in ["s", "to-s"] {
+        let refused = Target::choose(&place.path().join(to), &begun, false).unwrap_err();
+        assert!(matches!(refused, CopyError::OverSpecial(_)), "{refused}");
+    }
+    let refused = Target::choose(Path::new("/dev/null"), &begun, false).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "/dev/null is a socket, a pipe or a device, over which nothing is copied"
+    );
+    for entry in [file("s", "x"), special("s", EntryType::Symlink, "x")] {
+        let target = Target::choose(place.path(), &begun, false).unwrap();
+        let refused = unpack::unpack(target, "s", false, archive(&[entry]).as_slice()).unwrap_err();
+        assert!(matches!(refused, CopyError::OverSpecial(_)), "{refused}");
+    }
+    assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
 }
 
 #[test]

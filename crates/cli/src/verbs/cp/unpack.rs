@@ -12,7 +12,9 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, open, openat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, mkdirat, open, openat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use tar::{Entry, EntryType, Header};
@@ -43,6 +45,7 @@ impl Target {
                 let name = named.filter(|_| !content_only);
                 Ok(Self { dir: destination.to_owned(), name })
             }
+            Ok(about) if !about.is_file() => Err(CopyError::OverSpecial(destination.to_owned())),
             Ok(_) if begun.directory => Err(CopyError::DirectoryOverFile(destination.to_owned())),
             Ok(_) => {
                 // A link is the user's own, and stands for what it leads to.
@@ -297,8 +300,16 @@ impl Tree {
         owned.map_err(|errno| self.failed(path, errno))
     }
 
-    /// Makes room: what is there and no directory goes.
+    /// Makes room: a file or link that is there goes.
     fn clear(&self, parent: &File, name: &OsStr, path: &[OsString]) -> Result<(), CopyError> {
+        match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(self.failed(path, errno)),
+            Ok(about) => match FileType::from_raw_mode(about.st_mode) {
+                FileType::RegularFile | FileType::Symlink | FileType::Directory => {}
+                _special => return Err(CopyError::OverSpecial(self.shown(path))),
+            },
+        }
         match unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => Err(CopyError::FileOverDirectory(self.shown(path))),
