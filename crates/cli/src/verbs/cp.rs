@@ -172,8 +172,20 @@ struct Copied {
     files: u64,
     /// Of the files, without what is around them on the way.
     bytes: u64,
-    /// What was left out, and why.
+    /// What was left out, and why; of much, the first.
     skipped: Vec<(PathBuf, &'static str)>,
+    /// How much more was. A container can have a million pipes with long names.
+    skipped_more: u64,
+}
+
+impl Copied {
+    fn skip(&mut self, path: &Path, why: &'static str) {
+        if self.skipped.len() < NAMED {
+            self.skipped.push((path.to_owned(), why));
+        } else {
+            self.skipped_more += 1;
+        }
+    }
 }
 
 impl Cp {
@@ -381,20 +393,20 @@ fn compression(bytes: &[u8]) -> Option<&'static str> {
 }
 
 fn report(session: &Session, copied: &Copied, from: &str, to: &str) {
-    for line in notes(&copied.skipped) {
+    for line in notes(copied) {
         session.output.say(&line);
     }
     let files = if copied.files == 1 { "1 file".to_owned() } else { format!("{} files", copied.files) };
     session.output.say(&plain(&format!("copied {from} to {to}: {files}, {}", Bytes(copied.bytes))));
 }
 
-fn notes(skipped: &[(PathBuf, &'static str)]) -> Vec<String> {
+fn notes(copied: &Copied) -> Vec<String> {
     let note = |(path, why): &(PathBuf, &'static str)| {
         format!("note: {} is left out: {why}", plain(&path.display().to_string()))
     };
-    let mut notes: Vec<String> = skipped.iter().take(NAMED).map(note).collect();
-    if skipped.len() > NAMED {
-        notes.push(format!("note: {} more are left out", skipped.len() - NAMED));
+    let mut notes: Vec<String> = copied.skipped.iter().map(note).collect();
+    if copied.skipped_more > 0 {
+        notes.push(format!("note: {} more are left out", copied.skipped_more));
     }
     notes
 }

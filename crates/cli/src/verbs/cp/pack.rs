@@ -67,7 +67,7 @@ pub(super) fn pack(source: &Source, sink: impl Write) -> Result<Copied, CopyErro
         let about = match look(&path, source.follow && !is_below) {
             Ok(about) => about,
             Err(CopyError::Read { source, .. }) if is_below && source.kind() == io::ErrorKind::NotFound => {
-                copied.skipped.push((path, GONE));
+                copied.skip(&path, GONE);
                 continue;
             }
             Err(error) => return Err(error),
@@ -114,7 +114,7 @@ fn add<W: Write>(
     } else if kind.is_file() {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                copied.skipped.push((path.to_owned(), GONE));
+                copied.skip(path, GONE);
                 return Ok(());
             }
             opened => opened.map_err(unread)?,
@@ -123,7 +123,7 @@ fn add<W: Write>(
         copied.bytes += about.len();
         builder.append_data(&mut header, name, Exactly { file, left: about.len() })
     } else {
-        copied.skipped.push((path.to_owned(), "it is a socket, a pipe or a device"));
+        copied.skip(path, "it is a socket, a pipe or a device");
         return Ok(());
     };
     sent.map_err(|source| CopyError::Send { path: path.to_owned(), source })
