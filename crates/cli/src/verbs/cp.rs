@@ -286,7 +286,7 @@ async fn to_stdout(session: &Session, reference: &str, asked: proto::CopyOut) ->
         match kind {
             piece::Kind::Data(data) => {
                 display.add(data.len() as u64);
-                session.output.data(data)?;
+                session.output.on_thread(move |output| output.data(data)).await?;
             }
             piece::Kind::End(_) => return Ok(()),
             _other => {}
