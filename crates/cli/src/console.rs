@@ -108,9 +108,14 @@ async fn follow_size(mouth: &Mouth, console: Console) -> Infallible {
     if console.terminal
         && let Ok(mut changes) = signal(SignalKind::window_change())
     {
-        while changes.recv().await.is_some() {
-            let Some(size) = terminal::size() else { continue };
-            if mouth.say(piece::Kind::Resize(size)).await.is_err() {
+        // Once at first: nobody listened while the conversation was begun. The same size again changes nothing.
+        loop {
+            if let Some(size) = terminal::size()
+                && mouth.say(piece::Kind::Resize(size)).await.is_err()
+            {
+                break;
+            }
+            if changes.recv().await.is_none() {
                 break;
             }
         }
