@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,8 +56,14 @@ pub(crate) async fn converse(output: Output, talk: Talk, console: Console) -> Re
 async fn listen(output: Output, ear: &mut Ear) -> Result<Ended, Failure> {
     while let Some(kind) = ear.hear().await? {
         match kind {
-            piece::Kind::Stdout(bytes) => output.data(bytes)?,
-            piece::Kind::Stderr(bytes) => output.note(bytes),
+            piece::Kind::Stdout(bytes) => output.on_thread(move |output| output.data(bytes)).await?,
+            piece::Kind::Stderr(bytes) => {
+                let note = move |output: Output| -> io::Result<()> {
+                    output.note(bytes);
+                    Ok(())
+                };
+                output.on_thread(note).await?;
+            }
             piece::Kind::Exited(exit) => {
                 let exit = model::Exit::try_from(exit).unwrap_or(model::Exit::Unknown);
                 return Ok(Ended::Exited(exit));
@@ -101,9 +108,14 @@ async fn follow_size(mouth: &Mouth, console: Console) -> Infallible {
     if console.terminal
         && let Ok(mut changes) = signal(SignalKind::window_change())
     {
-        while changes.recv().await.is_some() {
-            let Some(size) = terminal::size() else { continue };
-            if mouth.say(piece::Kind::Resize(size)).await.is_err() {
+        // Once at first: nobody listened while the conversation was begun. The same size again changes nothing.
+        loop {
+            if let Some(size) = terminal::size()
+                && mouth.say(piece::Kind::Resize(size)).await.is_err()
+            {
+                break;
+            }
+            if changes.recv().await.is_none() {
                 break;
             }
         }

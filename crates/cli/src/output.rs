@@ -34,6 +34,17 @@ impl Output {
         stdout.flush()
     }
 
+    /// Writes on a thread, for as long as the reader takes. A pager whose user reads holds up what is written then, and not
+    /// this process: one that answers no pings is hung up on within half a minute, and one that hears no signal does not
+    /// end of it.
+    pub(crate) async fn on_thread(
+        self,
+        write: impl FnOnce(Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let written = tokio::task::spawn_blocking(move || write(self)).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
     /// Writes to stderr.
     pub(crate) fn note(self, bytes: impl AsRef<[u8]>) {
         // Nowhere is left to tell that stderr cannot be written to.
@@ -43,5 +54,26 @@ impl Output {
     /// A line of gantry's own to stderr, such as `warning: …`.
     pub(crate) fn say(self, line: &str) {
         self.note(format!("{line}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_its_time_holds_up_nothing_else() {
+        let output = Output {
+            stdout_is_terminal: false,
+            stderr_is_terminal: false,
+            colour: false,
+            stdout_colour: false,
+        };
+        let (reads, read) = mpsc::channel::<()>();
+        let writing = output.on_thread(move |_| read.recv().map_err(io::Error::other));
+        let (written, ()) = tokio::join!(writing, async move { reads.send(()).unwrap() });
+        written.unwrap();
     }
 }

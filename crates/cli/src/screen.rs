@@ -20,10 +20,10 @@ impl Screen {
     }
 
     /// Draws lines that have nothing in them that acts on a terminal. What does not fit is left out.
-    pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
+    pub(crate) async fn draw(&mut self, text: &str) -> io::Result<()> {
         let frame = frame(text, terminal::size_or_usual(), self.is_drawn);
         self.is_drawn = true;
-        self.output.data(frame)
+        self.output.on_thread(move |output| output.data(frame)).await
     }
 }
 

@@ -42,15 +42,16 @@ impl Held {
         change(&mut changed);
         // Made before the change, so that half of a change is taken back as well.
         let held = Self { before };
-        tcsetattr(io::stdin(), OptionalActions::Drain, &changed)?;
+        tcsetattr(io::stdin(), OptionalActions::Now, &changed)?;
         Ok(held)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
+        // A terminal that is gone needs nothing back. Nor is it waited for one that shows nothing any more, whose connection
+        // hangs say: this is on the way out of a signal as well.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

@@ -126,7 +126,8 @@ impl Looks {
             cpus: self.now.cpus,
             memory: self.now.memory,
             tasks: tasks.len(),
-            memory_used: tasks.iter().map(|task| task.counters.memory).sum(),
+            // Of numbers that a node says, which may be any.
+            memory_used: tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.counters.memory)),
             cpu_percent: has_two
                 .then(|| tasks.iter().filter_map(|task| task.rates).map(|rates| rates.cpu_percent).sum()),
         }
@@ -220,6 +221,13 @@ pub(crate) mod tests {
         assert!(usage.tasks().is_empty() && usage.nodes().is_empty() && !usage.has_unknown(|_| false));
         usage.take("n1", look(9000, vec![stats(1, 9000, 0, 0)]));
         assert_eq!(usage.tasks()[0].rates, None);
+    }
+
+    #[test]
+    fn absurd_numbers_of_a_node_end_nothing() {
+        let mut usage = Usage::default();
+        usage.take("n1", look(0, vec![stats(1, 0, u64::MAX, 0), stats(2, 0, u64::MAX, 0)]));
+        assert_eq!(usage.nodes()[0].memory_used, u64::MAX);
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub(crate) struct Watch {
     /// All tasks that were there at the last look.
     known: BTreeSet<TaskId>,
     looked: Instant,
+    /// The nodes that there was something to ask of at the last look.
+    asked: BTreeSet<String>,
+    /// Those that were ever asked. One that comes back is.
     followed: BTreeSet<String>,
     followers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     events: mpsc::Receiver<Event>,
@@ -102,21 +105,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Asks which nodes and tasks there are. Nothing is heard of any until [`Watch::until`].
     pub(crate) async fn begin(cluster: Cluster, wanted: Wanted, interval: Duration) -> Result<Self, Failure> {
-        let (report, events) = mpsc::channel(64);
-        let mut watch = Self {
-            cluster,
-            wanted,
-            interval,
-            usage: Usage::default(),
-            names: BTreeMap::new(),
-            known: BTreeSet::new(),
-            looked: Instant::now(),
-            followed: BTreeSet::new(),
-            followers: FuturesUnordered::new(),
-            events,
-            report,
-            silent: BTreeMap::new(),
-        };
+        let mut watch = Self::new(cluster, wanted, interval);
         let (nodes, tasks) = list(&mut watch.cluster).await?;
         if let Some(unknown) = watch.wanted.unknown(&nodes, &tasks) {
             let text = format!("there is no node, stack, service or running task `{unknown}`");
@@ -125,6 +114,25 @@ impl Watch {
         }
         watch.saw(&nodes, &tasks);
         Ok(watch)
+    }
+
+    fn new(cluster: Cluster, wanted: Wanted, interval: Duration) -> Self {
+        let (report, events) = mpsc::channel(64);
+        Self {
+            cluster,
+            wanted,
+            interval,
+            usage: Usage::default(),
+            names: BTreeMap::new(),
+            known: BTreeSet::new(),
+            looked: Instant::now(),
+            asked: BTreeSet::new(),
+            followed: BTreeSet::new(),
+            followers: FuturesUnordered::new(),
+            events,
+            report,
+            silent: BTreeMap::new(),
+        }
     }
 
     /// Listens until then.
@@ -171,12 +179,12 @@ impl Watch {
         named
     }
 
-    /// What there is to know of nodes that do not answer, a line each.
+    /// What there is to know of nodes that do not answer, a line each. One that has left the cluster is not missed.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let line = |(node, why): (&String, &String)| {
             format!("warning: node {node} does not answer, so what runs there is not shown: {why}")
         };
-        self.silent.iter().map(line).collect()
+        self.silent.iter().filter(|(node, _)| self.asked.contains(*node)).map(line).collect()
     }
 
     fn heard(&mut self, event: Event) {
@@ -212,7 +220,9 @@ impl Watch {
         self.known = named.iter().map(|(id, _)| *id).collect();
         let wanted = named.into_iter().filter(|(_, task)| self.wanted.has(task));
         self.names = wanted.map(|(id, task)| (id, format!("{}.{}", task.service, task.slot))).collect();
-        for (node, is_up) in self.wanted.nodes(nodes, tasks) {
+        let asked = self.wanted.nodes(nodes, tasks);
+        self.asked = asked.keys().cloned().collect();
+        for (node, is_up) in asked {
             if !is_up {
                 // Asking it would only take time.
                 self.silent.entry(node).or_insert_with(|| "it is down".to_owned());
@@ -285,6 +295,7 @@ async fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Target;
 
     fn task(service: &str, slot: u32, node: &str) -> api::Task {
         api::Task {
@@ -330,6 +341,17 @@ mod tests {
         assert_eq!(asked(&["n2", "hello/web.1"]), ["n1 true", "n2 true"]);
         assert_eq!(wanted(&["n2", "hello", "nothing"]).unknown(&nodes, &tasks), Some("nothing"));
         assert_eq!(wanted(&["n3", "other/web"]).unknown(&nodes, &tasks), None);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_left_is_not_missed() {
+        let target = Target { cluster: "dev".to_owned(), sockets: vec!["/nowhere".into()] };
+        let mut watch = Watch::new(Cluster::new(target), wanted(&[]), Duration::from_secs(1));
+        watch.saw(&[node("n1", "ready"), node("n2", "down"), node("n3", "ready")], &[]);
+        watch.heard(Event::Silent { node: "n3".to_owned(), why: "it broke off".to_owned() });
+        assert_eq!(watch.warnings().len(), 2);
+        watch.saw(&[node("n1", "ready")], &[]);
+        assert_eq!(watch.warnings(), Vec::<String>::new());
     }
 
     #[test]

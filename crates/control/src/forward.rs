@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The API of users: what is passed on. Agents are redirected instead, and Raft's calls are meant for this manager.
 const API: &str = "/gantry.api.v1.Cluster/";
 
+/// Those of its calls that stream, either way. What one of them has sent and nobody reads yet takes room that all calls of
+/// its connection share: a few readers that have stopped would stop every call that this manager passes on.
+const STREAMS: [&str; 7] = ["Converge", "Logs", "Open", "ImportImage", "PullImage", "PushImage", "SaveImage"];
+
 /// The layer in front of a manager's services.
 #[derive(Clone, Debug)]
 pub struct Forward {
@@ -39,9 +43,13 @@ struct Shared {
     node: NodeId,
     store: Store,
     connector: Connector,
-    // A std mutex: it is held for one map operation and never across an await.
-    channels: Mutex<BTreeMap<NodeId, Channel>>,
+    channels: Channels,
 }
+
+/// The ways to leaders. Calls that stream have a connection each, which ends with the call; the others share one.
+#[derive(Debug, Default)]
+// A std mutex: it is held for one map operation and never across an await.
+struct Channels(Mutex<BTreeMap<NodeId, Channel>>);
 
 /// A service behind [`Forward`].
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ pub struct Forwarding<S> {
 
 impl Forward {
     pub fn new(node: NodeId, store: Store, connector: Connector) -> Self {
-        Self { shared: Arc::new(Shared { node, store, connector, channels: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { node, store, connector, channels: Channels::default() }) }
     }
 }
 
@@ -109,7 +117,8 @@ impl Shared {
             return not_begun("the leader is changing; try again");
         }
         request.headers_mut().insert(PASSED_ON, http::HeaderValue::from_static("1"));
-        let Some(mut channel) = self.channel(leader) else {
+        let streams = is_stream(request.uri().path());
+        let Some(mut channel) = self.channel(leader, streams) else {
             return not_begun(format!("the leader, {leader}, is not known here yet; try again"));
         };
         let call = async {
@@ -129,16 +138,39 @@ impl Shared {
                 format!("{leader} does not lead any more; try again")
             }
         };
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(&leader);
+        if !streams {
+            self.channels.forget(leader);
+        }
         Status::unavailable(why).into_http()
     }
 
-    fn channel(&self, leader: NodeId) -> Option<Channel> {
+    fn channel(&self, leader: NodeId, streams: bool) -> Option<Channel> {
         let address = self.store.state().node(leader)?.address;
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let connect = || self.connector.connect_lazily(address, Expect::Node(leader));
-        Some(channels.entry(leader).or_insert_with(connect).clone())
+        Some(self.channels.to(leader, streams, connect))
     }
+}
+
+impl Channels {
+    fn to(&self, leader: NodeId, streams: bool, connect: impl FnOnce() -> Channel) -> Channel {
+        if streams {
+            // It lasts as long as the call has something to send or to read, whoever holds it.
+            return connect();
+        }
+        self.lock().entry(leader).or_insert_with(connect).clone()
+    }
+
+    fn forget(&self, leader: NodeId) {
+        self.lock().remove(&leader);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Channel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_stream(path: &str) -> bool {
+    path.strip_prefix(API).is_some_and(|call| STREAMS.contains(&call))
 }
 
 /// Of a call that went nowhere.
@@ -166,8 +198,43 @@ fn leader(own: NodeId, leadership: &Leadership) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
+    use tonic::transport::Endpoint;
 
     use super::*;
+
+    #[test]
+    fn each_call_that_streams_is_known_to() {
+        let api = include_str!("../../../proto/api.proto");
+        let calls = api.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
+        let mut count = 0;
+        for call in calls {
+            let (name, rest) = call.split_once('(').unwrap();
+            assert_eq!(is_stream(&format!("{API}{name}")), rest.contains("stream "), "{call}");
+            count += 1;
+        }
+        assert!(count > STREAMS.len() && !is_stream("/gantry.raft.v1.Raft/Open"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_streams_shares_its_connection_with_no_other() {
+        const LEADER: NodeId = NodeId(1);
+        let channels = Channels::default();
+        let connections = |calls: [bool; 3]| {
+            let mut made = 0;
+            for streams in calls {
+                channels.to(LEADER, streams, || {
+                    made += 1;
+                    Endpoint::from_static("http://gantry").connect_lazy()
+                });
+            }
+            made
+        };
+        assert_eq!(connections([true, true, true]), 3);
+        assert_eq!(connections([false, true, false]), 2, "the others share theirs");
+        assert_eq!(connections([false, false, false]), 0);
+        channels.forget(LEADER);
+        assert_eq!(connections([false, false, false]), 1, "one that failed is made anew");
+    }
 
     #[test]
     fn a_call_is_given_up_when_another_node_leads_and_not_before() {

@@ -1,23 +1,40 @@
 //! Data as JSON and YAML.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::render::yaml;
+use crate::render::{acts, yaml};
 use crate::times;
 
 /// Indented JSON, fields in the order of their declaration.
 pub(crate) fn json<T: Serialize>(data: &T) -> String {
-    let mut text = serde_json::to_string_pretty(data).expect("rows have text for keys");
+    let mut text = escaped(&serde_json::to_string_pretty(data).expect("rows have text for keys"));
     text.push('\n');
     text
 }
 
 /// JSON in one line, with its end.
 pub(crate) fn json_line<T: Serialize>(data: &T) -> String {
-    let mut text = serde_json::to_string(data).expect("rows have text for keys");
+    let mut text = escaped(&serde_json::to_string(data).expect("rows have text for keys"));
     text.push('\n');
     text
+}
+
+/// JSON in which what would act on a terminal is escaped: file names, command lines and logs are what containers make them.
+fn escaped(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        // Ends of lines are between values. All else that acts is within the first 65,536 characters, and within a string:
+        // there is nothing else outside of ASCII.
+        if acts(c) && c != '\n' {
+            write!(safe, "\\u{:04x}", u32::from(c)).expect("writing to memory cannot fail");
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 pub(crate) fn yaml<T: Serialize>(data: &T) -> String {
@@ -43,6 +60,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn nothing_in_a_document_acts_on_a_terminal() {
+        let hostile = "\u{9b}2J \u{7f}\u{1b}[2J \u{202e}txt.exe";
+        for text in [json(&[hostile]), json_line(&[hostile]), yaml(&[hostile])] {
+            assert!(!text.chars().any(|c| acts(c) && c != '\n'), "{text:?}");
+        }
+        for text in [json(&[hostile]), json_line(&[hostile])] {
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!([hostile]), "it means the same");
+        }
+    }
 
     #[test]
     fn times_are_written_for_people_at_every_depth() {

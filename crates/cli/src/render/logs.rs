@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use wire::proto::api::LogEntry;
 
-use crate::render::{acts, known, lines_for_terminal, plain};
+use crate::render::{document, known, lines_for_terminal, plain};
 use crate::times;
 
 /// Ends every colour. Source: ECMA-48, 8.3.117, "Select Graphic Rendition".
@@ -187,18 +186,7 @@ pub(crate) fn json(entry: &LogEntry) -> String {
         line: String::from_utf8_lossy(&entry.text),
         partial: entry.partial,
     };
-    let text = serde_json::to_string(&row).expect("rows have text for keys");
-    let mut safe = String::with_capacity(text.len() + 1);
-    for c in text.chars() {
-        if acts(c) {
-            // What acts is within the first 65,536 characters, and within a string: there is nothing else outside of ASCII.
-            write!(safe, "\\u{:04x}", u32::from(c)).expect("writing to memory cannot fail");
-        } else {
-            safe.push(c);
-        }
-    }
-    safe.push('\n');
-    safe
+    document::json_line(&row)
 }
 
 /// The service within its stack, and the slot.

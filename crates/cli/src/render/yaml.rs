@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::render::acts;
+
 /// Words that some reader of YAML takes for something else than text.
 const RESERVED: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
 
@@ -76,17 +78,17 @@ fn scalar(text: &str) -> String {
     if is_plain {
         return text.to_owned();
     }
-    // YAML's double quotes hold all that JSON's do, but the characters that YAML calls not printable.
+    // YAML's double quotes hold all that JSON's do, but the characters that YAML calls not printable; and none that would act
+    // on a terminal.
     let quoted = Value::from(text).to_string();
     quoted.chars().flat_map(printable).collect()
 }
 
 fn printable(c: char) -> Vec<char> {
-    match c {
-        '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-            format!("\\u{:04x}", u32::from(c)).chars().collect()
-        }
-        c => vec![c],
+    if acts(c) || matches!(c, '\u{fffe}' | '\u{ffff}') {
+        format!("\\u{:04x}", u32::from(c)).chars().collect()
+    } else {
+        vec![c]
     }
 }
 

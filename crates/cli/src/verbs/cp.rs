@@ -100,6 +100,9 @@ pub(crate) enum CopyError {
     FileOverDirectory(PathBuf),
     #[error("{} is a link or a file, through which nothing is copied", .0.display())]
     InTheWay(PathBuf),
+    /// To put a file in the place of /dev/null would be no copy but the end of many programs.
+    #[error("{} is a socket, a pipe or a device, over which nothing is copied", .0.display())]
+    OverSpecial(PathBuf),
     #[error("cannot write {}", .path.display())]
     Write {
         path: PathBuf,
@@ -126,6 +129,7 @@ impl CopyError {
             | Self::DirectoryOverFile(_)
             | Self::FileOverDirectory(_)
             | Self::InTheWay(_)
+            | Self::OverSpecial(_)
             | Self::Write { .. }
             | Self::Outside(_)
             | Self::Archive(_)
@@ -148,6 +152,7 @@ impl CopyError {
             | Self::Send { .. }
             | Self::DirectoryOverFile(_)
             | Self::FileOverDirectory(_)
+            | Self::OverSpecial(_)
             | Self::Write { .. }
             | Self::Outside(_)
             | Self::Archive(_)
@@ -167,8 +172,20 @@ struct Copied {
     files: u64,
     /// Of the files, without what is around them on the way.
     bytes: u64,
-    /// What was left out, and why.
+    /// What was left out, and why; of much, the first.
     skipped: Vec<(PathBuf, &'static str)>,
+    /// How much more was. A container can have a million pipes with long names.
+    skipped_more: u64,
+}
+
+impl Copied {
+    fn skip(&mut self, path: &Path, why: &'static str) {
+        if self.skipped.len() < NAMED {
+            self.skipped.push((path.to_owned(), why));
+        } else {
+            self.skipped_more += 1;
+        }
+    }
 }
 
 impl Cp {
@@ -269,7 +286,7 @@ async fn to_stdout(session: &Session, reference: &str, asked: proto::CopyOut) ->
         match kind {
             piece::Kind::Data(data) => {
                 display.add(data.len() as u64);
-                session.output.data(data)?;
+                session.output.on_thread(move |output| output.data(data)).await?;
             }
             piece::Kind::End(_) => return Ok(()),
             _other => {}
@@ -376,20 +393,20 @@ fn compression(bytes: &[u8]) -> Option<&'static str> {
 }
 
 fn report(session: &Session, copied: &Copied, from: &str, to: &str) {
-    for line in notes(&copied.skipped) {
+    for line in notes(copied) {
         session.output.say(&line);
     }
     let files = if copied.files == 1 { "1 file".to_owned() } else { format!("{} files", copied.files) };
     session.output.say(&plain(&format!("copied {from} to {to}: {files}, {}", Bytes(copied.bytes))));
 }
 
-fn notes(skipped: &[(PathBuf, &'static str)]) -> Vec<String> {
+fn notes(copied: &Copied) -> Vec<String> {
     let note = |(path, why): &(PathBuf, &'static str)| {
         format!("note: {} is left out: {why}", plain(&path.display().to_string()))
     };
-    let mut notes: Vec<String> = skipped.iter().take(NAMED).map(note).collect();
-    if skipped.len() > NAMED {
-        notes.push(format!("note: {} more are left out", skipped.len() - NAMED));
+    let mut notes: Vec<String> = copied.skipped.iter().map(note).collect();
+    if copied.skipped_more > 0 {
+        notes.push(format!("note: {} more are left out", copied.skipped_more));
     }
     notes
 }

@@ -1,8 +1,10 @@
 //! `gantry logs`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use model::TaskId;
 use tokio::time::sleep;
 use tonic::{Code, Streaming};
@@ -22,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Tasks of which it is remembered how far their logs were read. What is followed for weeks replaces its tasks over and over;
 /// those that ended longest ago are forgotten here, as they are by the cluster.
 const REMEMBERED: usize = 4096;
+
+/// As much as has come is written at once: a pipe's worth.
+const TOGETHER: usize = 64 << 10;
 
 /// Show what containers wrote, on all their nodes, in the order in which it was written
 ///
@@ -128,7 +133,7 @@ impl Logs {
             };
             is_first = false;
             let broken = self.show(session.output, entries, operation, &mut printer, &mut read).await?;
-            write(session.output, printer.finished())?;
+            write(session.output, printer.finished()).await?;
             let Some(broken) = broken else { return Ok(()) };
             if !self.follow {
                 return Err(operation.broken(&broken).into());
@@ -172,35 +177,84 @@ impl Logs {
         printer: &mut Printer,
         read: &mut Read,
     ) -> Result<Option<String>, Failure> {
+        let mut written = Written::default();
         loop {
-            let entry = match entries.message().await {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(None),
-                Err(status) if is_passing(&status) => return Ok(Some(status.message().to_owned())),
-                Err(status) => return Err(operation.refused(&status).into()),
+            let come = if written.is_enough() { None } else { entries.message().now_or_never() };
+            let heard = match come {
+                Some(heard) => heard,
+                None => {
+                    write(output, written.take()).await?;
+                    entries.message().await
+                }
             };
-            if let Some(said) = said(&entry) {
-                write(output, printer.interrupted(To::Stderr))?;
-                output.say(&said);
-                continue;
-            }
-            match self.output {
-                Form::Text => write(output, printer.line(&entry))?,
-                Form::Json => output.data(json(&entry))?,
-            }
-            remember(read, entry);
+            let ended = match heard {
+                Ok(Some(entry)) => {
+                    written.add(self.shown(&entry, printer));
+                    // What gantry itself says is of no task's log.
+                    if said(&entry).is_none() {
+                        remember(read, entry);
+                    }
+                    continue;
+                }
+                Ok(None) => Ok(None),
+                Err(status) if is_passing(&status) => Ok(Some(status.message().to_owned())),
+                Err(status) => Err(operation.refused(&status).into()),
+            };
+            write(output, written.take()).await?;
+            return ended;
+        }
+    }
+
+    fn shown(&self, entry: &LogEntry, printer: &mut Printer) -> Vec<(To, Vec<u8>)> {
+        if let Some(said) = said(entry) {
+            let mut shown = printer.interrupted(To::Stderr);
+            shown.push((To::Stderr, format!("{said}\n").into_bytes()));
+            return shown;
+        }
+        match self.output {
+            Form::Text => printer.line(entry),
+            Form::Json => vec![(To::Stdout, json(entry).into_bytes())],
         }
     }
 }
 
-fn write(output: Output, written: Vec<(To, Vec<u8>)>) -> Result<(), Failure> {
-    for (to, bytes) in written {
-        match to {
-            To::Stdout => output.data(bytes)?,
-            To::Stderr => output.note(bytes),
+/// What has come and is written together, in its order.
+#[derive(Debug, Default)]
+struct Written(Vec<(To, Vec<u8>)>);
+
+impl Written {
+    fn add(&mut self, more: Vec<(To, Vec<u8>)>) {
+        for (to, bytes) in more {
+            match self.0.last_mut() {
+                Some((last, before)) if *last == to => before.extend(bytes),
+                Some(_) | None => self.0.push((to, bytes)),
+            }
         }
     }
-    Ok(())
+
+    fn is_enough(&self) -> bool {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() >= TOGETHER
+    }
+
+    fn take(&mut self) -> Vec<(To, Vec<u8>)> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+async fn write(output: Output, written: Vec<(To, Vec<u8>)>) -> Result<(), Failure> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let write = move |output: Output| -> io::Result<()> {
+        for (to, bytes) in written {
+            match to {
+                To::Stdout => output.data(bytes)?,
+                To::Stderr => output.note(bytes),
+            }
+        }
+        Ok(())
+    };
+    Ok(output.on_thread(write).await?)
 }
 
 /// A clock that was set back takes nothing back.
@@ -246,6 +300,22 @@ mod tests {
 
     fn parse(line: &str) -> Logs {
         Line::try_parse_from(line.split_whitespace()).unwrap().logs
+    }
+
+    #[test]
+    fn what_is_written_together_keeps_its_order() {
+        let mut written = Written::default();
+        for (to, text) in [(To::Stdout, "a\n"), (To::Stdout, "b\n"), (To::Stderr, "c\n"), (To::Stdout, "d\n")]
+        {
+            written.add(vec![(to, text.into())]);
+        }
+        assert!(!written.is_enough());
+        let expected = [(To::Stdout, "a\nb\n"), (To::Stderr, "c\n"), (To::Stdout, "d\n")];
+        assert_eq!(written.take(), expected.map(|(to, text)| (to, text.as_bytes().to_vec())));
+        written.add(vec![(To::Stdout, vec![b'x'; TOGETHER])]);
+        assert!(written.is_enough());
+        written.take();
+        assert!(!written.is_enough(), "it begins anew");
     }
 
     #[test]

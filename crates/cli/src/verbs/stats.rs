@@ -73,11 +73,11 @@ impl Stats {
             let warnings: Vec<String> =
                 watch.warnings().iter().map(|warning| render::plain(warning)).collect();
             match &mut screen {
-                Some(screen) => screen.draw(&[text, warnings.join("\n")].concat())?,
+                Some(screen) => screen.draw(&[text, warnings.join("\n")].concat()).await?,
                 None => {
                     // Each once, until it changes.
                     warnings.iter().filter(|new| !said.contains(*new)).for_each(|new| output.say(new));
-                    output.data(text)?;
+                    output.on_thread(move |output| output.data(text)).await?;
                 }
             }
             said = warnings;

@@ -102,7 +102,7 @@ impl Top {
                 },
             }
             let warnings = watch.warnings().into_iter().map(|warning| render::plain(&warning) + "\n");
-            screen.draw(&(text(&watch, by, wide) + "\n" + &warnings.collect::<String>()))?;
+            screen.draw(&(text(&watch, by, wide) + "\n" + &warnings.collect::<String>())).await?;
         }
     }
 }

@@ -234,7 +234,7 @@ impl Save {
         let mut answers = answers.await?;
         if to_stdout {
             while let Some(piece) = next(&mut answers, operation).await? {
-                session.output.data(piece.data)?;
+                session.output.on_thread(move |output| output.data(piece.data)).await?;
             }
             return Ok(());
         }

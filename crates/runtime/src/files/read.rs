@@ -74,9 +74,14 @@ impl Source {
     /// Writes it, with all that is below, to `sink` and flushes that. What vanishes meanwhile is left out; a file that
     /// changes is cut, or filled up with zeros, to the size that it had, as tar does it.
     pub fn archive(self, sink: impl Write) -> Result<(), FilesError> {
+        self.archive_at_most(MOST_ENTRIES, sink)
+    }
+
+    fn archive_at_most(self, most: usize, sink: impl Write) -> Result<(), FilesError> {
         let Self { node, found } = self;
         let name = PathBuf::from(found.name);
-        let mut archive = Archive { builder: tar::Builder::new(sink), levels: Vec::new(), entries: 0 };
+        let builder = tar::Builder::new(sink);
+        let mut archive = Archive { builder, levels: Vec::new(), entries: 0, most };
         archive.add(node, name.clone(), None)?;
         while let Some(level) = archive.levels.last_mut() {
             let Some(name) = level.names.pop() else {
@@ -110,6 +115,8 @@ struct Archive<W: Write> {
     /// The directories from the source down to where we are.
     levels: Vec<Level>,
     entries: usize,
+    /// That many entries, those that wait included: of 256 levels with a million names each, no memory holds all.
+    most: usize,
 }
 
 struct Level {
@@ -131,7 +138,7 @@ impl<W: Write> Archive<W> {
             return Ok(());
         }
         self.entries += 1;
-        if self.entries > MOST_ENTRIES {
+        if self.entries > self.most {
             return Err(FilesError::TooMany);
         }
         let mut header = header(&about).map_err(unread)?;
@@ -160,7 +167,9 @@ impl<W: Write> Archive<W> {
         if self.levels.len() >= DEEPEST {
             return Err(FilesError::TooDeep { path });
         }
-        let names = names(&dir).map_err(unread)?.ok_or(FilesError::TooMany)?;
+        let waiting: usize = self.levels.iter().map(|level| level.names.len()).sum();
+        let room = self.most.saturating_sub(self.entries + waiting);
+        let names = names(&dir, room).map_err(unread)?.ok_or(FilesError::TooMany)?;
         self.levels.push(Level { dir, names, path, device });
         Ok(())
     }
@@ -170,8 +179,9 @@ fn is_kernels(dir: &File) -> Result<bool, Errno> {
     Ok(KERNELS.contains(&(fstatfs(dir)?.f_type as u64)))
 }
 
-/// The names in a directory, the last first, so that an archive of the same files is the same; `None` if there are too many.
-fn names(dir: &File) -> Result<Option<Vec<CString>>, Errno> {
+/// The names in a directory, the last first, so that an archive of the same files is the same; `None` if there are more than
+/// `most`.
+fn names(dir: &File, most: usize) -> Result<Option<Vec<CString>>, Errno> {
     // The one that is held cannot be read, but opened anew.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut names = Vec::new();
@@ -181,7 +191,7 @@ fn names(dir: &File) -> Result<Option<Vec<CString>>, Errno> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        if names.len() >= MOST_ENTRIES {
+        if names.len() >= most {
             return Ok(None);
         }
         names.push(name.to_owned());
@@ -242,6 +252,30 @@ mod tests {
             file.read_to_end(&mut read).unwrap();
             assert_eq!(read, content, "{size}");
         }
+    }
+
+    #[test]
+    fn names_that_wait_count_as_what_was_copied_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut path = dir.path().to_owned();
+        for _ in 0..3 {
+            // They wait while what is in `d` is copied, which comes before them.
+            for name in ["x", "y"] {
+                std::fs::write(path.join(name), "").unwrap();
+            }
+            path.push("d");
+            std::fs::create_dir(&path).unwrap();
+        }
+        let root = File::open(dir.path()).unwrap();
+        let archive = |most| {
+            let mut sent = Vec::new();
+            let done = Source::find(&root, "/", false).unwrap().archive_at_most(most, &mut sent);
+            (done, tar::Archive::new(sent.as_slice()).entries().unwrap().count())
+        };
+        assert!(matches!(archive(10), (Ok(()), 10)));
+        assert!(matches!(archive(9), (Err(FilesError::TooMany), _)));
+        let (done, sent) = archive(5);
+        assert!(matches!(done, Err(FilesError::TooMany)) && sent == 2, "{done:?} after {sent}");
     }
 
     #[test]

@@ -61,10 +61,25 @@ pub(super) async fn into(dir: PathBuf, asked: CopyIn, ear: &mut Ear<'_>, mouth: 
         // Hung up in the middle: what was sent is not whole.
         Err(Gone)
     };
-    let (unpacked, fed) = tokio::join!(unpacked, feed);
-    fed?;
-    unpacked?;
+    whole(unpacked, feed, mouth).await?;
     Ok(mouth.say(piece::Kind::End(true)).await?)
+}
+
+/// Waits until all has come and is unpacked. A failure is told when it is known, and not with the next piece, for which a
+/// client may wait itself.
+async fn whole(
+    unpacked: impl Future<Output = Result<(), Refusal>>,
+    feed: impl Future<Output = Result<(), Gone>>,
+    mouth: &Mouth,
+) -> Result<(), Cut> {
+    let mut unpacked = std::pin::pin!(unpacked);
+    tokio::select! {
+        biased;
+        done = &mut unpacked => return Ok(done?),
+        fed = feed => fed?,
+        () = mouth.gone() => return Err(Gone.into()),
+    }
+    Ok(unpacked.await?)
 }
 
 async fn on_thread<T: Send + 'static>(
@@ -133,5 +148,37 @@ impl Read for Archive {
         buffer[..count].copy_from_slice(&rest[..count]);
         self.at += count;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_that_failed_does_not_wait_for_more_to_come() {
+        let (says, hears) = mpsc::channel(1);
+        let mouth = Mouth(says);
+        let refused = Refusal::new(Kind::NotFound, "there is no /x in the container");
+        let cut = whole(ready(Err(refused)), pending(), &mouth).await.unwrap_err();
+        assert!(matches!(cut, Cut::Refused(Refusal { kind: Kind::NotFound, .. })), "{cut:?}");
+        drop(hears);
+        let cut = whole(pending(), pending(), &mouth).await.unwrap_err();
+        assert!(matches!(cut, Cut::Gone), "the client hung up while nothing had room: {cut:?}");
+        assert!(matches!(whole(pending(), ready(Err(Gone)), &mouth).await, Err(Cut::Gone)));
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_done_when_all_has_come_and_is_unpacked() {
+        let (says, _hears) = mpsc::channel(1);
+        let (done, unpacked) = tokio::sync::oneshot::channel();
+        let unpacked = async move { unpacked.await.map_err(|_| Refusal::new(Kind::Failed, "it stopped")) };
+        let feed = async move {
+            done.send(()).unwrap();
+            Ok(())
+        };
+        assert!(whole(unpacked, feed, &Mouth(says)).await.is_ok());
     }
 }

@@ -6,11 +6,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+
 use crate::verbs::cp::place::is_content_only;
 use crate::verbs::cp::{Copied, CopyError};
 
 /// Of what was there a moment ago.
-const GONE: &str = "it is gone";
+const GONE: &str = "it is gone, or something else by now";
 
 /// What is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +67,16 @@ pub(super) fn pack(source: &Source, sink: impl Write) -> Result<Copied, CopyErro
     let mut is_first = true;
     while let Some((path, name)) = left.pop() {
         let is_below = !std::mem::take(&mut is_first);
-        let about = match look(&path, source.follow && !is_below) {
+        let follow = source.follow && !is_below;
+        let about = match look(&path, follow) {
             Ok(about) => about,
             Err(CopyError::Read { source, .. }) if is_below && source.kind() == io::ErrorKind::NotFound => {
-                copied.skipped.push((path, GONE));
+                copied.skip(&path, GONE);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        add(&mut builder, &path, &name, &about, &mut copied)?;
+        add(&mut builder, Spot { path: &path, name: &name, about: &about, follow }, &mut copied)?;
         if about.is_dir() {
             left.extend(below(&path, &name)?);
         }
@@ -95,12 +99,19 @@ fn below(path: &Path, name: &Path) -> Result<Vec<(PathBuf, PathBuf)>, CopyError>
     Ok(entries)
 }
 
+/// What was found, and what it is called in the archive.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    path: &'a Path,
+    name: &'a Path,
+    about: &'a Metadata,
+    follow: bool,
+}
+
 /// Adds one entry.
 fn add<W: Write>(
     builder: &mut tar::Builder<W>,
-    path: &Path,
-    name: &Path,
-    about: &Metadata,
+    Spot { path, name, about, follow }: Spot<'_>,
     copied: &mut Copied,
 ) -> Result<(), CopyError> {
     let unread = |source| CopyError::Read { path: path.to_owned(), source };
@@ -112,21 +123,33 @@ fn add<W: Write>(
         let target = fs::read_link(path).map_err(unread)?;
         builder.append_link(&mut header, name, target)
     } else if kind.is_file() {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                copied.skipped.push((path.to_owned(), GONE));
-                return Ok(());
-            }
-            opened => opened.map_err(unread)?,
+        let Some(file) = regular(path, follow).map_err(unread)? else {
+            copied.skip(path, GONE);
+            return Ok(());
         };
         copied.files += 1;
         copied.bytes += about.len();
         builder.append_data(&mut header, name, Exactly { file, left: about.len() })
     } else {
-        copied.skipped.push((path.to_owned(), "it is a socket, a pipe or a device"));
+        copied.skip(path, "it is a socket, a pipe or a device");
         return Ok(());
     };
     sent.map_err(|source| CopyError::Send { path: path.to_owned(), source })
+}
+
+/// Opens what was a file a moment ago; `None` if it is none any more. Root copies directories of other users, who could put a
+/// link to a file of root's in its place, or a pipe that nobody ever writes to.
+fn regular(path: &Path, follow: bool) -> io::Result<Option<File>> {
+    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, !follow);
+    match open(path, flags, Mode::empty()) {
+        Ok(file) => {
+            let file = File::from(file);
+            Ok(file.metadata()?.is_file().then_some(file))
+        }
+        Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn header(about: &Metadata) -> tar::Header {
@@ -157,5 +180,31 @@ impl Read for Exactly {
         };
         self.left -= count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_has_become_a_pipe_or_a_link_since_it_was_looked_at_is_left_out() {
+        let place = tempfile::tempdir().unwrap();
+        let [file, pipe, link] = ["file", "pipe", "link"].map(|name| place.path().join(name));
+        fs::write(&file, "x").unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        symlink(&file, &link).unwrap();
+        let about = fs::metadata(&file).unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut copied = Copied::default();
+        for (path, follow) in [(&file, false), (&pipe, false), (&link, false), (&link, true)] {
+            let spot = Spot { path, name: Path::new("n"), about: &about, follow };
+            add(&mut builder, spot, &mut copied).unwrap();
+        }
+        assert_eq!((copied.files, &copied.skipped), (2, &vec![(pipe, GONE), (link, GONE)]));
     }
 }

@@ -1,7 +1,7 @@
 //! Copies on this machine's side, with archives in memory in the place of a node.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 
 use tar::{EntryType, Header};
@@ -158,6 +158,30 @@ fn what_is_there_is_replaced_or_merged_and_never_both() {
 }
 
 #[test]
+fn a_socket_pipe_or_device_is_never_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("s");
+    let _socket = UnixListener::bind(&path).unwrap();
+    let begun = Begun { name: "s".to_owned(), ..Begun::default() };
+    symlink("s", place.path().join("to-s")).unwrap();
+    for to in ["s", "to-s"] {
+        let refused = Target::choose(&place.path().join(to), &begun, false).unwrap_err();
+        assert!(matches!(refused, CopyError::OverSpecial(_)), "{refused}");
+    }
+    let refused = Target::choose(Path::new("/dev/null"), &begun, false).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "/dev/null is a socket, a pipe or a device, over which nothing is copied"
+    );
+    for entry in [file("s", "x"), special("s", EntryType::Symlink, "x")] {
+        let target = Target::choose(place.path(), &begun, false).unwrap();
+        let refused = unpack::unpack(target, "s", false, archive(&[entry]).as_slice()).unwrap_err();
+        assert!(matches!(refused, CopyError::OverSpecial(_)), "{refused}");
+    }
+    assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
+}
+
+#[test]
 fn a_hostile_archive_writes_nothing_outside() {
     use EntryType::{Link, Symlink};
     for (entries, said) in [
@@ -213,6 +237,54 @@ fn modes_and_times_come_along_and_dangerous_ones_do_not() {
     assert_eq!(seen("d"), (0o750, time));
     assert_eq!(seen("d/f"), (0o755, time));
     assert_ne!(fs::metadata(place.path().join("d/f")).unwrap().uid(), 1234);
+}
+
+#[test]
+fn a_directory_is_done_when_it_is_left_and_not_kept_in_mind() {
+    let place = tempfile::tempdir().unwrap();
+    let entries = archive(&[
+        directory("d"),
+        Made { mode: 0o500, ..directory("d/a") },
+        Made { mode: 0o500, ..directory("d/a/b") },
+        file("d/a/b/x", "x"),
+        file("d/a/y", "y"),
+        Made { mode: 0o500, ..directory("d/ab") },
+        file("d/z", "z"),
+    ]);
+    let begun = Begun { name: "d".to_owned(), directory: true, ..Begun::default() };
+    let target = Target::choose(place.path(), &begun, false).unwrap();
+    unpack::unpack(target, "d", false, entries.as_slice()).unwrap();
+    let made = ["d/", "d/a/", "d/a/b/", "d/a/b/x: x", "d/a/y: y", "d/ab/", "d/z: z"];
+    assert_eq!(content(place.path()), made);
+    let time = i64::try_from(TIME).unwrap();
+    for (path, mode) in [("d", 0o755), ("d/a", 0o500), ("d/a/b", 0o500), ("d/ab", 0o500)] {
+        let path = place.path().join(path);
+        let about = fs::metadata(&path).unwrap();
+        assert_eq!((about.mode() & 0o7777, about.mtime()), (mode, time), "{}", path.display());
+        // So that the place can be cleared up by whoever runs this.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn a_name_without_an_end_does_not_fill_the_memory() {
+    let place = tempfile::tempdir().unwrap();
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let begun = Begun { name: "f".to_owned(), ..Begun::default() };
+        let target = Target::choose(place.path(), &begun, false).unwrap();
+        let endless = io::Read::chain(header.as_bytes().as_slice(), io::repeat(b'x'));
+        let endless = io::Read::take(endless, 64 << 20);
+        let error = unpack::unpack(target, "f", false, endless).unwrap_err();
+        let said = "what is said of one file is longer than 1 MiB";
+        assert!(
+            matches!(&error, CopyError::Archive(source) if source.to_string() == said),
+            "{kind:?}: {error:?}"
+        );
+    }
 }
 
 #[test]
@@ -299,8 +371,12 @@ fn a_compressed_archive_is_told_by_how_it_begins() {
 
 #[test]
 fn of_much_that_was_left_out_some_is_named() {
-    let skipped: Vec<(PathBuf, &'static str)> = (0..12).map(|at| (format!("/p{at}").into(), GONE)).collect();
-    let notes = notes(&skipped);
+    let mut copied = Copied::default();
+    for at in 0..12 {
+        copied.skip(Path::new(&format!("/p{at}")), GONE);
+    }
+    assert_eq!(copied.skipped.len(), NAMED, "a container may have any number");
+    let notes = notes(&copied);
     assert_eq!(notes.len(), 11);
     assert_eq!(notes[0], "note: /p0 is left out: it is gone");
     assert_eq!(notes[10], "note: 2 more are left out");

@@ -3,6 +3,7 @@
 //! A container is hostile, and so may its node be. **Invariant:** nothing is written but below the directory that the user
 //! named: every name is taken by itself from a directory that is held open, and no link is followed, whoever made it.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{self, Read, Write as _};
@@ -12,7 +13,9 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, mkdirat, open, openat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, mkdirat, open, openat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use tar::{Entry, EntryType, Header};
@@ -21,6 +24,10 @@ use wire::proto::stream::Begun;
 use crate::verbs::cp::{Copied, CopyError};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// What comes before an entry's content: its header, its name if that is long, and where a link leads. Our own nodes follow
+/// 256 directories, which makes 64 KiB; more is meant to fill our memory.
+const LONGEST_HEADER: u64 = 1 << 20;
 
 /// What is read and written at once.
 const PIECE: usize = 64 << 10;
@@ -43,6 +50,7 @@ impl Target {
                 let name = named.filter(|_| !content_only);
                 Ok(Self { dir: destination.to_owned(), name })
             }
+            Ok(about) if !about.is_file() => Err(CopyError::OverSpecial(destination.to_owned())),
             Ok(_) if begun.directory => Err(CopyError::DirectoryOverFile(destination.to_owned())),
             Ok(_) => {
                 // A link is the user's own, and stands for what it leads to.
@@ -113,14 +121,42 @@ pub(super) fn unpack(
         directories: Vec::new(),
         copied: Copied::default(),
     };
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().map_err(CopyError::Archive)? {
-        tree.put(&mut entry.map_err(CopyError::Archive)?)?;
+    let budget = Rc::new(Cell::new(LONGEST_HEADER));
+    let mut archive = tar::Archive::new(Budgeted { reader: archive, left: budget.clone() });
+    let mut entries = archive.entries().map_err(CopyError::Archive)?;
+    loop {
+        budget.set(LONGEST_HEADER);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(CopyError::Archive)?;
+        budget.set(u64::MAX);
+        tree.put(&mut entry)?;
+        // What nobody asked for, so that the next header is what is read next.
+        io::copy(&mut entry, &mut io::sink()).map_err(CopyError::Archive)?;
     }
-    tree.finish()?;
+    tree.leave(&[])?;
+    budget.set(u64::MAX);
     // What is still to come is the archive's end. Without it, the archive is not whole.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(CopyError::Archive)?;
     Ok(tree.copied)
+}
+
+/// A reader that fails when it has given as much as it may.
+struct Budgeted<R> {
+    reader: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Budgeted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("what is said of one file is longer than 1 MiB"));
+        }
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = self.reader.read(&mut buffer[..most])?;
+        self.left.set(left.saturating_sub(count as u64));
+        Ok(count)
+    }
 }
 
 struct Tree {
@@ -134,7 +170,8 @@ struct Tree {
     keep_owner: bool,
     /// The directory of the last entry, which is often that of the next.
     parent: Option<(Vec<OsString>, Rc<File>)>,
-    /// Directories that were made, and what they are to be like when nothing is put into them any more.
+    /// Directories that were made and that the last entry is in, the outermost first, and what they are to be like when
+    /// nothing is put into them any more. All that were made would be as many as a container likes.
     directories: Vec<(Vec<OsString>, Dress)>,
     copied: Copied,
 }
@@ -153,6 +190,7 @@ impl Tree {
         let path = self.path_of(&entry.path_bytes())?;
         // Its content goes into a directory that is there.
         let Some((name, above)) = path.split_last() else { return Ok(()) };
+        self.leave(&path)?;
         match kind {
             EntryType::Directory => self.directory(name, above, &path, entry.header()),
             EntryType::Regular | EntryType::Continuous => self.file(name, above, &path, entry),
@@ -161,7 +199,8 @@ impl Tree {
                 self.symlink(name, above, &path, &target, entry.header())
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                self.copied.skipped.push((self.shown(&path), "it is a pipe or a device"));
+                let shown = self.shown(&path);
+                self.copied.skip(&shown, "it is a pipe or a device");
                 Ok(())
             }
             // No node sends anything else.
@@ -297,8 +336,16 @@ impl Tree {
         owned.map_err(|errno| self.failed(path, errno))
     }
 
-    /// Makes room: what is there and no directory goes.
+    /// Makes room: a file or link that is there goes.
     fn clear(&self, parent: &File, name: &OsStr, path: &[OsString]) -> Result<(), CopyError> {
+        match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(self.failed(path, errno)),
+            Ok(about) => match FileType::from_raw_mode(about.st_mode) {
+                FileType::RegularFile | FileType::Symlink | FileType::Directory => {}
+                _special => return Err(CopyError::OverSpecial(self.shown(path))),
+            },
+        }
         match unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => Err(CopyError::FileOverDirectory(self.shown(path))),
@@ -306,9 +353,10 @@ impl Tree {
         }
     }
 
-    /// Directories get their modes and times, the deepest first: one may be closed to ourselves then.
-    fn finish(&mut self) -> Result<(), CopyError> {
-        for (path, dress) in std::mem::take(&mut self.directories).into_iter().rev() {
+    /// Directories that `next` is not in get their modes and times, the deepest first: one may be closed to ourselves then. An
+    /// archive has what is in a directory right after it.
+    fn leave(&mut self, next: &[OsString]) -> Result<(), CopyError> {
+        while let Some((path, dress)) = self.directories.pop_if(|(path, _)| !next.starts_with(path)) {
             self.parent = None;
             let dir = self.parent(&path)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
