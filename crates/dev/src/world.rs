@@ -211,8 +211,8 @@ pub(crate) fn clear_disks(layout: &Layout) -> Result<(), WorldError> {
     }
 }
 
-/// Removes a folder and all below it, and first whatever a daemon that was run by hand, outside of its node, mounted
-/// there.
+/// Removes a folder and all below it, whatever containers made of it, and first whatever a daemon that was run by hand,
+/// outside of its node, mounted there.
 pub(crate) fn remove_dir(dir: &Path) -> Result<(), WorldError> {
     let failed = |source| WorldError::Remove { path: dir.to_owned(), source };
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
@@ -222,10 +222,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<(), WorldError> {
             Err(errno) => return Err(WorldError::Remove { path: mount, source: errno.into() }),
         }
     }
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    node::remove_disk(dir).map_err(failed)
 }
 
 /// Mount points at or below a folder, in the order in which they were made. `mountinfo` is as in
@@ -260,6 +257,7 @@ fn find(record: &mut Record, node: NodeNumber) -> Result<&mut NodeRecord, WorldE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
     #[test]
     fn only_what_leaves_the_cluster_is_masqueraded() {
@@ -275,6 +273,22 @@ mod tests {
             }
         "#]]
         .assert_eq(&masquerade("gantry_dev_my-dev", &record));
+    }
+
+    #[test]
+    fn what_containers_have_nested_goes_with_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("n1");
+        std::fs::create_dir(&folder).unwrap();
+        let mut at = std::fs::File::open(&folder).unwrap();
+        let enter = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for _ in 0..10_000 {
+            mkdirat(&at, "nest", Mode::RWXU).unwrap();
+            at = openat(&at, "nest", enter, Mode::empty()).unwrap().into();
+        }
+        remove_dir(&folder).unwrap();
+        remove_dir(&folder).unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]

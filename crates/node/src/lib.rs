@@ -18,6 +18,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use config::{Capacity, Config, LoadConfigError, Start};
+/// For who takes a node's disk away, which containers have written to.
+pub use runtime::removal::remove as remove_disk;
 
 /// Runs the daemon until it is told to stop. Prints why it could not start, or why it ended, and what to do.
 pub fn daemon_main(data: &Path) -> ExitCode {

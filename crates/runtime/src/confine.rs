@@ -56,12 +56,15 @@ impl Confinement {
 
     /// Confines the calling process, for good.
     pub(crate) fn enter(&self) -> Result<(), ConfineError> {
-        if let Some(filter) = &self.filter {
-            filter.load()?;
-        }
+        // Before the filter, which may be its service's own, and tell this process that something was done and was not. What the
+        // program is given is what is left here, whatever this process keeps.
         let bounding = caps::read(None, CapSet::Bounding)?;
         for excess in bounding.difference(&self.keeps) {
             caps::drop(None, CapSet::Bounding, *excess)?;
+        }
+        self.check(&[CapSet::Bounding, CapSet::Inheritable, CapSet::Ambient])?;
+        if let Some(filter) = &self.filter {
+            filter.load()?;
         }
         // Effective first: it has to stay a part of what is permitted.
         for set in [CapSet::Effective, CapSet::Permitted] {
@@ -69,11 +72,13 @@ impl Confinement {
                 caps::read(None, set)?.intersection(&self.keeps).copied().collect();
             caps::set(None, set, &kept)?;
         }
-        for set in
-            [CapSet::Bounding, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable, CapSet::Ambient]
-        {
-            if !caps::read(None, set)?.is_subset(&self.keeps) {
-                return Err(ConfineError::Kept(set));
+        self.check(&[CapSet::Effective, CapSet::Permitted])
+    }
+
+    fn check(&self, sets: &[CapSet]) -> Result<(), ConfineError> {
+        for set in sets {
+            if !caps::read(None, *set)?.is_subset(&self.keeps) {
+                return Err(ConfineError::Kept(*set));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! How an exec'd shim becomes a process of its own, with no inherited descriptor, session or parent; and how it splits off
 //! others for work that it must not do itself.
-#![expect(unsafe_code, reason = "fork, close_range, malloc_trim and madvise have no safe form")]
+#![expect(unsafe_code, reason = "fork, close_range, keyctl, malloc_trim and madvise have no safe form")]
 
 use std::ffi::CStr;
 use std::io::{self, Read as _, Write as _};
@@ -106,6 +106,7 @@ pub(crate) fn split_off() -> io::Result<Side> {
         ForkResult::Parent { child } => Ok(Side::Launcher(Launcher { shim: child, answer })),
         ForkResult::Child => {
             nix::unistd::setsid()?;
+            own_keyring()?;
             nix::sys::prctl::set_child_subreaper(true)?;
             nix::sys::prctl::set_name(c"gantry-shim")?;
             // What libcontainer makes in a root file system is to have the modes that it asks for.
@@ -113,6 +114,24 @@ pub(crate) fn split_off() -> io::Result<Side> {
             signals().thread_set_mask()?;
             Ok(Side::Shim(Ready(ready)))
         }
+    }
+}
+
+/// Gives this process a session keyring of its own, which its container inherits. With the daemon's, all containers of a node would
+/// share their keys, as far as their filter of system calls lets them ask for any; runc does the same.
+fn own_keyring() -> io::Result<()> {
+    /// Of linux/keyctl.h. Without a name it makes a new one.
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: two numbers and no pointer go to the kernel, which touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, 0_usize) };
+    if result >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    // A kernel without keys has none to share; and whose own filter refuses this, its containers' does too.
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => Ok(()),
+        Some(_) | None => Err(error),
     }
 }
 
@@ -179,6 +198,28 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The calling thread's session keyring; `None` where keys cannot be asked for.
+    fn session_keyring() -> Option<libc::c_long> {
+        /// Of linux/keyctl.h: what is asked for, and that it is of the session.
+        const GET_KEYRING_ID: libc::c_long = 0;
+        const SESSION: libc::c_long = -3;
+        // SAFETY: numbers go to the kernel, which touches no memory of ours.
+        let id = unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0_usize) };
+        (id >= 0).then_some(id)
+    }
+
+    #[test]
+    fn a_keyring_is_its_own() {
+        // A thread's are its own, too, so that the other tests keep theirs.
+        let keyrings = std::thread::spawn(|| {
+            let before = session_keyring();
+            own_keyring().unwrap();
+            (before, session_keyring())
+        });
+        let (before, after) = keyrings.join().unwrap();
+        assert!(before.is_none() || before != after, "{before:?}");
+    }
 
     #[test]
     fn what_is_closed_is_all_but_what_is_kept() {

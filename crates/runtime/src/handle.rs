@@ -31,6 +31,7 @@ use crate::cgroup::{self, CgroupError, Hierarchies};
 use crate::launch::Launch;
 use crate::protocol::{self, Op, Reply, Request};
 use crate::record::{self, Durability, Ended, ExitForm, LoadError, Started};
+use crate::removal;
 use crate::rootfs::short_path;
 
 /// How long a start may take. It is tens of milliseconds, and some seconds on a machine whose disk is busy with everything
@@ -363,23 +364,15 @@ pub fn destroy(dir: &Path) -> Result<(), DestroyError> {
     let failed = |source| DestroyError::Remove { dir: dir.to_owned(), source };
     // The bundle was the shim's alone and went with it, unless someone entered its namespace and mounted it elsewhere.
     let _not_mounted = umount2(&dir.join(record::BUNDLE), MntFlags::MNT_DETACH);
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    removal::remove(dir).map_err(failed)
 }
 
 /// Leaves of an attempt that is over what is known of it and what it printed; its writable layer goes. May be repeated.
 pub fn shed(dir: &Path) -> Result<(), DestroyError> {
-    for layer in [record::UPPER, record::WORK] {
-        match std::fs::remove_dir_all(dir.join(layer)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(DestroyError::Remove { dir: dir.join(layer), source });
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
+    [record::UPPER, record::WORK].into_iter().try_for_each(|layer| {
+        let dir = dir.join(layer);
+        removal::remove(&dir).map_err(|source| DestroyError::Remove { dir, source })
+    })
 }
 
 /// Waits for the shim to end; kills it if it does not.
@@ -423,6 +416,7 @@ pub fn remove_cgroup(path: &str) -> Result<(), CgroupError> {
 mod tests {
     use super::*;
     use crate::launch::tests::sample;
+    use crate::removal::tests::nest;
 
     #[test]
     fn an_attempt_is_what_its_directory_says() {
@@ -449,6 +443,8 @@ mod tests {
         assert_eq!(bury(dir).unwrap(), exited, "an end is never replaced");
 
         std::fs::create_dir_all(dir.join(record::UPPER).join("var")).unwrap();
+        // As a container may leave it.
+        nest(&dir.join(record::UPPER), 10_000);
         std::fs::write(dir.join(record::LOG), "kept").unwrap();
         // The second time there is nothing to do.
         for _ in 0..2 {
@@ -506,6 +502,7 @@ mod tests {
         std::fs::create_dir(&task).unwrap();
         let launch = Launch { cgroup: "/gantry-unit-test/never/was".to_owned(), ..sample() };
         launch.save(&task).unwrap();
+        nest(&task, 10_000);
         destroy(&task).unwrap();
         assert!(!task.exists());
         destroy(&task).unwrap();

@@ -10,14 +10,17 @@
 //!   CAP_SYS_PTRACE, nor its program's file be reached through `/proc/1/exe`. Who is given that capability finds there the
 //!   container's own order ([`crate::launch`]) and nothing of any other, since a shim reads nothing else; and the file is
 //!   read-only ([`crate::binary`]);
-//! - its arguments, which anybody may read, are overwritten.
+//! - its arguments, which anybody may read, are overwritten;
+//! - it has the capabilities that a program of its user has, which are none unless that is root.
 #![expect(unsafe_code, reason = "fork, signals by number, and overwriting the arguments have no safe form")]
 
 use std::io;
 use std::ptr;
 
+use caps::CapSet;
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{ForkResult, Pid, fork, isatty, setpgid};
+use nix::unistd::{ForkResult, Pid, fork, geteuid, isatty, setpgid};
 use rustix::process::WaitOptions;
 
 use crate::detach;
@@ -27,6 +30,10 @@ const NAME: &[u8] = b"gantry-init";
 
 /// What a shell, and tini, add to the number of the signal that ended a process to make an exit code.
 const SIGNALLED: i32 = 128;
+
+/// The exit code where a service's own filter of system calls keeps the init from its work: what a shell says of a program that
+/// cannot be run.
+const UNABLE: i32 = 126;
 
 /// By these a process is told of a fault of its own. Blocked, the fault would end it without a trace, or not at all.
 const FAULTS: [Signal; 7] = [
@@ -93,6 +100,11 @@ fn settle() {
     // In the node's process namespace it is not the first, and orphans would go to the shim.
     let _adopts = nix::sys::prctl::set_child_subreaper(true);
     overwrite_arguments();
+    // A program that another user than root executes has none, and this one was executed by the node's root. Nor does it need any:
+    // whom it sends signals to is that user.
+    if !geteuid().is_root() {
+        let _kept = caps::clear(None, CapSet::Permitted);
+    }
     detach::trim_memory();
 }
 
@@ -101,17 +113,21 @@ fn serve(child: Pid, passed: &SigSet) -> ! {
     loop {
         // SAFETY: the set lives through the call, and a null pointer means that nobody wants to know more than the number.
         let signal = unsafe { libc::sigwaitinfo(passed.as_ref(), ptr::null_mut()) };
-        if signal == libc::SIGCHLD {
-            if let Some(code) = reap(child) {
-                // SAFETY: it ends the process, without running what the shim has registered for its own end.
-                unsafe { libc::_exit(code) };
+        let ended = match signal {
+            libc::SIGCHLD => reap(child),
+            1.. => {
+                // By number: a real-time signal has no name here. The child may have ended this very moment.
+                // SAFETY: the call touches no memory.
+                let _sent = unsafe { libc::kill(child.as_raw(), signal) };
+                None
             }
-        } else if signal > 0 {
-            // By number: a real-time signal has no name here. The child may have ended this very moment.
-            // SAFETY: the call touches no memory.
-            let _sent = unsafe { libc::kill(child.as_raw(), signal) };
+            // Anything but an interruption would come again and again.
+            _ => (Errno::last() != Errno::EINTR).then_some(UNABLE),
+        };
+        if let Some(code) = ended {
+            // SAFETY: it ends the process, without running what the shim has registered for its own end.
+            unsafe { libc::_exit(code) };
         }
-        // Anything else is an interruption.
     }
 }
 
@@ -125,7 +141,8 @@ fn reap(child: Pid) -> Option<i32> {
                 ended = code(status.exit_status(), status.terminating_signal()).or(ended);
             }
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-            Ok(None) | Err(_) => return ended,
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return ended,
+            Err(_) => return ended.or(Some(UNABLE)),
         }
     }
 }

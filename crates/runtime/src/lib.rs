@@ -28,14 +28,16 @@
 //! - `oci`: the container as the OCI runtime specification has it, a pure function;
 //! - `rootfs`, [`skeleton`], `user`, `payload`: what is looked up or put into a file system that its image's author controls;
 //! - `stage`, with `stage/source.rs`, and `device`: what of the node's it sees, and in which order nobody can interfere;
-//! - `confine`, [`capability`], [`seccomp`] and `apparmor`: what it may ask of the kernel;
+//! - `reserved`: what of the node's it neither sees nor reaches;
+//! - `confine`, [`capability`], [`seccomp`], `apparmor` and `masked`: what it may ask of the kernel;
 //! - `cgroup`, `ulimit` and `quota`: limits, and what is said of those that a node does not have; counting, freezing, killing
 //!   and removing;
 //! - `init`: the process that reaps, where a container's own first one does not;
 //! - `terminal`: pseudo-terminals; `signal`: signals by their numbers;
 //! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
-//! - [`binary`]: why a container cannot overwrite gantry.
+//! - [`binary`]: why a container cannot overwrite gantry;
+//! - [`removal`]: taking away what containers have written, whatever they made of it.
 //!
 //! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,
 //! which a threaded process must not do. It does not know images, networks (a namespace's path is all it gets), restart
@@ -57,6 +59,7 @@ mod init;
 pub mod launch;
 pub mod layer;
 pub mod logs;
+mod masked;
 mod mount_attr;
 mod oci;
 mod passing;
@@ -64,6 +67,8 @@ mod payload;
 mod protocol;
 mod quota;
 mod record;
+pub mod removal;
+mod reserved;
 mod rootfs;
 pub mod seccomp;
 pub mod shim;

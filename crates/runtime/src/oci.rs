@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::confine;
 use crate::device::Device;
 use crate::launch::{Launch, Shared};
+use crate::masked;
 use crate::record;
 use crate::stage::Staged;
 use crate::user::Identity;
@@ -25,24 +26,6 @@ pub(crate) const TERM: &str = "xterm";
 
 /// Docker's size of `/dev/shm`.
 const SHM: u64 = 64 << 20;
-
-/// moby's `oci/defaults.go`. Paths that a kernel does not have are skipped by the runtime.
-const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/system/cpu/cpu0/thermal_throttle",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// How the container sees its own cgroup: read-only, unless it is privileged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +51,8 @@ pub(crate) struct Given<'a> {
     pub(crate) files: &'a [(usize, PathBuf)],
     pub(crate) devices: &'a [Device],
     pub(crate) apparmor: Option<&'a str>,
+    /// What of this node's is not shown to containers.
+    pub(crate) masked: &'a [String],
 }
 
 /// `config.json` for this launch. `bundle` is where it lies.
@@ -109,8 +94,10 @@ pub(crate) fn config(bundle: &Path, launch: &Launch, given: &Given<'_>) -> Value
 
 fn linux(launch: &Launch, given: &Given<'_>) -> Value {
     let privileges = &launch.options.privileges;
-    let (masked, read_only): (&[&str], &[&str]) =
-        if privileges.privileged || privileges.unmasked { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
+    let (masked, read_only): (&[String], &[&str]) = match privileges.privileged || privileges.unmasked {
+        true => (&[], &[]),
+        false => (given.masked, &masked::READ_ONLY),
+    };
     let mut sysctls = BTreeMap::from([
         ("net.ipv4.ip_unprivileged_port_start", "0"),
         ("net.ipv4.ping_group_range", "0 2147483647"),
@@ -154,8 +141,20 @@ fn device_rules(launch: &Launch, devices: &[Device]) -> Vec<Value> {
             "access": device.access.to_string(),
         })
     }));
-    rules.extend(launch.options.device_rules.iter().map(|rule| {
-        let model::DeviceRule { kind: of, major, minor, access } = rule.0;
+    rules.extend(launch.options.device_rules.iter().flat_map(|rule| device_rule(rule.0)));
+    rules
+}
+
+/// One that is for devices of all kinds is two, unless it allows everything: of such a one the kernel, and libcontainer where it
+/// is a program, take neither the numbers nor what may be done for said.
+fn device_rule(rule: model::DeviceRule) -> Vec<Value> {
+    let model::DeviceRule { kind: of, major, minor, access } = rule;
+    let is_everything = major.is_none() && minor.is_none() && access == model::Access::ALL;
+    let kinds = match of {
+        DeviceKind::Any if !is_everything => vec![DeviceKind::Block, DeviceKind::Character],
+        DeviceKind::Any | DeviceKind::Block | DeviceKind::Character => vec![of],
+    };
+    let written = |of| {
         let mut written = json!({ "allow": true, "type": kind(of), "access": access.to_string() });
         for (name, number) in [("major", major), ("minor", minor)] {
             if let Some(number) = number {
@@ -163,8 +162,8 @@ fn device_rules(launch: &Launch, devices: &[Device]) -> Vec<Value> {
             }
         }
         written
-    }));
-    rules
+    };
+    kinds.into_iter().map(written).collect()
 }
 
 fn device(device: &Device) -> Value {
@@ -306,6 +305,7 @@ mod tests {
             files: &files,
             devices: &[],
             apparmor: None,
+            masked: &["/proc/kcore".to_owned()],
         };
         config(Path::new("/task"), launch, &given)
     }
@@ -446,6 +446,7 @@ mod tests {
             files: &[(1, "/etc/hosts".into())],
             devices: &[],
             apparmor: Some("web"),
+            masked: &[],
         };
         let mut launch = sample();
         launch.options.read_only = true;
@@ -483,6 +484,14 @@ mod tests {
         assert_eq!((&config["hostname"], &config["domainname"]), (&Value::Null, &Value::Null));
         let config = with(Options { domainname: Some("example.org".to_owned()), ..Options::default() });
         assert_eq!((&config["hostname"], &config["domainname"]), (&json!("web-2"), &json!("example.org")));
+    }
+
+    #[test]
+    fn what_the_node_hides_is_masked_and_the_rest_of_the_kernels_is_read_only() {
+        let linux = built(&sample(), &CgroupView::Unified)["linux"].clone();
+        assert_eq!(linux["maskedPaths"], json!(["/proc/kcore"]));
+        let read_only = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+        assert_eq!(linux["readonlyPaths"], json!(read_only));
     }
 
     #[test]
@@ -525,15 +534,24 @@ mod tests {
         };
         let mut launch = sample();
         launch.options.device_rules =
-            ["b 8:* r", "a *:* m"].map(|rule| DeviceRule(rule.parse().unwrap())).to_vec();
+            ["b 8:* r", "a *:* m", "a 1:5 rwm"].map(|rule| DeviceRule(rule.parse().unwrap())).to_vec();
         check(
             &Value::Array(device_rules(&launch, std::slice::from_ref(&fuse))),
             expect![[r#"
                 {access: "rwm", allow: false}
                 {access: "rw", allow: true, major: 10, minor: 229, type: "c"}
                 {access: "r", allow: true, major: 8, type: "b"}
-                {access: "m", allow: true, type: "a"}
+                {access: "m", allow: true, type: "b"}
+                {access: "m", allow: true, type: "c"}
+                {access: "rwm", allow: true, major: 1, minor: 5, type: "b"}
+                {access: "rwm", allow: true, major: 1, minor: 5, type: "c"}
             "#]],
+        );
+        check(
+            &Value::Array(device_rule("a *:* rwm".parse().unwrap())),
+            expect![[r#"
+            {access: "rwm", allow: true, type: "a"}
+        "#]],
         );
         check(
             &Value::Array(vec![device(&fuse)]),

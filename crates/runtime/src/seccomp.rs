@@ -230,6 +230,7 @@ mod tests {
             ("umount2", "SYS_ADMIN"),
             ("unshare", "SYS_ADMIN"),
             ("setns", "SYS_ADMIN"),
+            ("lsm_get_self_attr", "SYS_ADMIN"),
             ("bpf", "BPF"),
             ("perf_event_open", "PERFMON"),
             ("open_by_handle_at", "DAC_READ_SEARCH"),

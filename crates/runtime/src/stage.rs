@@ -169,6 +169,10 @@ impl Stage {
                 Ok(Place::Mount(_)) => {}
                 Ok(Place::Within(outer, rest)) => {
                     let outer = &self.placed[outer];
+                    let path = rest.iter().fold(outer.target.clone(), |path, step| path.join(step));
+                    if self.placed.iter().any(|placed| placed.target == path) {
+                        continue;
+                    }
                     let file = bundle.join(record::FILES).join(number.to_string());
                     if let Err(error) = self.place_file(outer, &rest, &file) {
                         let (target, outer) = (target.display(), outer.target.display());

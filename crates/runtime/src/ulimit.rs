@@ -6,6 +6,7 @@
 use model::Ulimit as Kind;
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+use rustix::process::{Pid, Rlimit, prlimit};
 
 use crate::launch::Ulimit;
 
@@ -37,6 +38,33 @@ pub(crate) fn set(asked: &[Ulimit]) -> Result<(), Errno> {
         setrlimit(resource, value(ulimit.soft).min(hard), hard)?;
     }
     Ok(())
+}
+
+/// Gives the container's first process, which waits to be started, this process's limit on locked memory. Where cgroups are of
+/// version 2, libcontainer sets it to 128 MiB on the way, to load the program that decides on devices, and leaves it at that:
+/// more than a container is to have, and less than one may have been asked to. Returns what the kernel refused, in words.
+pub(crate) fn restore_locked_memory(init: i32) -> Option<String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    let found = locked_memory(&std::fs::read_to_string(format!("/proc/{init}/limits")).ok()?)?;
+    if found == (soft, hard) {
+        return None;
+    }
+    let bound = |value: rlim_t| (value != RLIM_INFINITY).then_some(value);
+    let own = Rlimit { current: bound(soft), maximum: bound(hard) };
+    let errno = prlimit(Some(Pid::from_raw(init)?), rustix::process::Resource::Memlock, own).err()?;
+    let (is, own) = (shown(found.1), shown(hard));
+    Some(format!(
+        "ulimit memlock is {is} in place of {own}: {}",
+        Errno::from_raw(errno.raw_os_error()).desc()
+    ))
+}
+
+/// The soft and the hard one, of `/proc/PID/limits`.
+fn locked_memory(limits: &str) -> Option<(rlim_t, rlim_t)> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    let limit = |field: &str| if field == "unlimited" { Some(RLIM_INFINITY) } else { field.parse().ok() };
+    let mut fields = line.split_whitespace();
+    Some((limit(fields.next()?)?, limit(fields.next()?)?))
 }
 
 fn value(limit: Option<u64>) -> rlim_t {
@@ -85,6 +113,8 @@ pub(crate) fn set_oom_score(init: i32, asked: Option<i16>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
 
     #[test]
     fn what_is_below_the_ceiling_is_set_and_nothing_has_to_be_raised() {
@@ -94,6 +124,37 @@ mod tests {
         assert_eq!(raise(&asked), Vec::<String>::new());
         set(&asked).unwrap();
         assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (soft, hard));
+    }
+
+    #[test]
+    fn locked_memory_is_read_as_the_kernel_writes_it() {
+        let limits = "\
+Limit                     Soft Limit           Hard Limit           Units
+Max open files            1024                 4096                 files
+Max locked memory         8388608              unlimited            bytes
+";
+        assert_eq!(locked_memory(limits), Some((8 << 20, RLIM_INFINITY)));
+        assert_eq!(locked_memory("Max locked memory\n"), None);
+    }
+
+    #[test]
+    fn a_limit_on_locked_memory_that_was_changed_on_the_way_is_this_processs_again() {
+        const LOWERED: u64 = 32 << 10;
+        let own = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+        assert!(own.0 > LOWERED, "{own:?}");
+        let script = "ulimit -S -l 32 && echo lowered && exec sleep 600";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let init = child.id().cast_signed();
+        let limits = || locked_memory(&std::fs::read_to_string(format!("/proc/{init}/limits")).unwrap());
+        let before = limits();
+        let warnings = [restore_locked_memory(init), restore_locked_memory(init)];
+        let after = limits();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((before, after), (Some((LOWERED, own.1)), Some(own)));
+        assert_eq!(warnings, [None, None]);
     }
 
     #[test]

@@ -31,11 +31,18 @@ struct Account<'a> {
     home: &'a str,
 }
 
+/// The highest id. The one that is all ones means "leave it as it is" to the kernel, so a process that is to have it stays root.
+const HIGHEST: u32 = i32::MAX as u32;
+
+fn file_id(field: &str) -> Option<u32> {
+    field.parse().ok().filter(|id| *id <= HIGHEST)
+}
+
 /// Lines that are not an account are skipped, as libc does.
 fn account(line: &str) -> Option<Account<'_>> {
     let mut fields = line.split(':');
     let (name, _password) = (fields.next()?, fields.next()?);
-    let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let (uid, gid) = (file_id(fields.next()?)?, file_id(fields.next()?)?);
     let (_comment, home) = (fields.next()?, fields.next()?);
     Some(Account { name, uid, gid, home })
 }
@@ -43,7 +50,7 @@ fn account(line: &str) -> Option<Account<'_>> {
 /// A line of group(5) as name, id and members.
 fn group_line(line: &str) -> Option<(&str, u32, &str)> {
     let mut fields = line.split(':');
-    let (name, _password, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+    let (name, _password, gid) = (fields.next()?, fields.next()?, file_id(fields.next()?)?);
     Some((name, gid, fields.next().unwrap_or_default()))
 }
 
@@ -169,5 +176,13 @@ mod tests {
         }
         assert_eq!(shown("-1"), "user `-1` is not in the image's /etc/passwd");
         assert_eq!(look_up("web", "", "").unwrap_err(), UnknownUser::User("web".to_owned()));
+        // Nor by an image that has the id which means "leave it as it is".
+        for ids in ["4294967295:34", "33:4294967295"] {
+            let passwd = format!("web:x:{ids}::/:/bin/sh\n");
+            assert_eq!(look_up("web", &passwd, "").unwrap_err(), UnknownUser::User("web".to_owned()));
+        }
+        let group = "odd:x:4294967295:web\n";
+        assert_eq!(look_up("web", PASSWD, group).unwrap().groups, [34]);
+        assert!(look_up("web:odd", PASSWD, group).is_err());
     }
 }

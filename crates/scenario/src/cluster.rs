@@ -208,7 +208,7 @@ impl Cluster {
             version: "0.0.0".to_owned(),
             managers,
         };
-        let host = Arc::new(SimHost::new(world, node, wall(began, machine.skew)));
+        let host = Arc::new(SimHost::new(world, node));
         let uplink = Arc::new(AgentWire { net, node });
         // Nothing dials streams here, so what is asked to be opened goes nowhere.
         let (opens, _) = mpsc::unbounded_channel();

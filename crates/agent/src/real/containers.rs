@@ -16,7 +16,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::host::{Failure, Found};
 use crate::ledger::Assigned;
-use crate::real::disk::Disk;
+use crate::real::disk::{Disk, make_dir};
 use crate::real::{blocking, failure, files, options};
 
 /// Containers that are being started at once. A start is mostly system time; more than this only makes each one slower.
@@ -125,21 +125,15 @@ impl Containers {
         let supplies = self.supplies().await?;
         let Order { mut launch, profile, mut warnings } =
             self.order(supplies, assigned, attempt, image, netns).await?;
+        // Not while others wait to start: a container may have left behind what takes minutes to remove.
+        let (disk, id) = (self.disk.clone(), assigned.id);
+        blocking(move || make_way(disk.attempts(id), attempt)).await?;
         let _start = self.starts.acquire().await.map_err(|error| failure("the agent is stopping", &error))?;
-        let (disk, shim, id) = (self.disk.clone(), self.shim.clone(), assigned.id);
-        let filters = supplies.filters.clone();
+        let (dir, shim, filters) =
+            (self.disk.attempt(id, attempt), self.shim.clone(), supplies.filters.clone());
         let degraded = blocking(move || {
-            for (old, dir) in disk.attempts(id) {
-                let made_way = match kept(old, attempt) {
-                    Kept::Whole => Ok(()),
-                    Kept::Log => handle::shed(&dir),
-                    Kept::Nothing => handle::destroy(&dir),
-                };
-                made_way.map_err(|error| failure("cannot remove an old attempt", &error))?;
-            }
             launch.seccomp = filter(&filters, &launch.options.privileges, profile.as_deref())?;
-            let dir = disk.attempt(id, attempt);
-            let made = std::fs::create_dir_all(&dir).and_then(|()| launch.save(&dir));
+            let made = make_dir(&dir).and_then(|()| launch.save(&dir));
             made.map_err(|error| failure(&format!("cannot write {}", dir.display()), &error))?;
             let observed =
                 handle::spawn(&dir, &shim).map_err(|error| failure("cannot start a shim", &error))?;
@@ -363,6 +357,19 @@ fn kept(old: u32, new: u32) -> Kept {
         Some(age) if age < LOGS_KEPT => Kept::Log,
         Some(_) => Kept::Nothing,
     }
+}
+
+/// Takes away what of a task's attempts is not kept when `new` begins.
+fn make_way(attempts: Vec<(u32, PathBuf)>, new: u32) -> Result<(), Failure> {
+    for (old, dir) in attempts {
+        let made_way = match kept(old, new) {
+            Kept::Whole => Ok(()),
+            Kept::Log => handle::shed(&dir),
+            Kept::Nothing => handle::destroy(&dir),
+        };
+        made_way.map_err(|error| failure("cannot remove an old attempt", &error))?;
+    }
+    Ok(())
 }
 
 /// What the shim says that the node does otherwise than it was asked.

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use model::{Subnet, TaskId};
+use runtime::removal;
 
 use crate::host::Failure;
 use crate::ledger::Record;
@@ -71,8 +73,7 @@ impl Disk {
             match read(&entry.path())? {
                 Some(record) => records.push(record),
                 // Nothing was started, since the record comes first, or it is gone with the machine.
-                None => fs::remove_dir_all(entry.path())
-                    .map_err(|error| failure(&format!("cannot remove {}", entry.path().display()), &error))?,
+                None => remove(&entry.path())?,
             }
         }
         records.sort_by_key(|record| record.assigned.id);
@@ -92,12 +93,7 @@ impl Disk {
     }
 
     pub(crate) fn forget(&self, task: TaskId) -> Result<(), Failure> {
-        let dir = self.task(task);
-        match fs::remove_dir_all(&dir) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(failure(&format!("cannot remove {}", dir.display()), &error)),
-        }
+        remove(&self.task(task))
     }
 
     pub(crate) fn subnet(&self) -> Result<Option<Subnet>, Failure> {
@@ -142,6 +138,17 @@ fn read(dir: &Path) -> Result<Option<Record>, Failure> {
     }
 }
 
+/// Makes a directory, and what it is in, for root alone: what containers write is there as it is, other people's setuid programs
+/// among it, and no user of the node's is to come near.
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Containers have written to it, and may have nested in it what they liked.
+fn remove(dir: &Path) -> Result<(), Failure> {
+    removal::remove(dir).map_err(|error| failure(&format!("cannot remove {}", dir.display()), &error))
+}
+
 /// How a file outlives its writer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kept {
@@ -153,7 +160,7 @@ enum Kept {
 
 /// Replaces a file's content at once: a reader sees the old or the new.
 fn replace(dir: &Path, name: &str, content: &[u8], kept: Kept) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+    make_dir(dir)?;
     let draft = dir.join(format!("{name}.new"));
     let mut file = fs::File::create(&draft)?;
     file.write_all(content)?;
@@ -169,10 +176,43 @@ fn replace(dir: &Path, name: &str, content: &[u8], kept: Kept) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use model::Desired;
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
     use super::*;
     use crate::host::fake::assigned;
+
+    /// As a container may leave it: deeper than any path is long.
+    fn nest(root: &Path) {
+        let enter = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut at = openat(CWD, root, enter, Mode::empty()).unwrap();
+        for _ in 0..10_000 {
+            mkdirat(at.as_fd(), "nest", Mode::RWXU).unwrap();
+            at = openat(at.as_fd(), "nest", enter, Mode::empty()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_containers_have_nested_keeps_no_agent_from_starting() {
+        let data = tempfile::tempdir().unwrap();
+        let disk = Disk::new(data.path().to_owned());
+        let record = Record::new(assigned(Desired::Running));
+        let id = record.assigned.id;
+        // A record that a power cut took, and one whose task is over.
+        for saved in [false, true] {
+            fs::create_dir_all(disk.attempt(id, 1)).unwrap();
+            nest(&disk.attempt(id, 1));
+            if saved {
+                disk.save(&record).unwrap();
+                disk.forget(id).unwrap();
+            }
+            assert_eq!(disk.records(), Ok(Vec::new()));
+            assert!(!disk.task(id).exists());
+        }
+    }
 
     #[test]
     fn a_record_reads_back_and_what_was_never_written_out_is_none() {
@@ -182,6 +222,8 @@ mod tests {
         let id = record.assigned.id;
         assert_eq!(disk.record(id), Ok(None));
         disk.save(&record).unwrap();
+        let mode = fs::metadata(disk.tasks()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "it is for root alone, whatever the data directory is");
         assert_eq!(disk.record(id), Ok(Some(record.clone())));
         assert_eq!(disk.records(), Ok(vec![record]));
 

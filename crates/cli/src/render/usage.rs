@@ -237,7 +237,7 @@ mod tests {
         "#]]
         .assert_eq(&tasks(Format::Json, &usage));
         let twice = tasks(Format::Yaml, &usage).repeat(2);
-        assert_eq!(twice.matches("- name: ").count(), 4, "one list: {twice}");
+        assert_eq!(twice.matches("- at: ").count(), 4, "one list: {twice}");
         assert_eq!(tasks(Format::Yaml, &[]), "");
         let value = serde_json::to_value(overview(&nodes, &usage)).unwrap();
         assert_eq!(value["nodes"][0]["cpus"], 2);

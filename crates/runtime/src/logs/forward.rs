@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,7 +17,8 @@ use rustix::net::{
 };
 
 use super::Stream;
-use crate::launch::{Journal, Output, Server, Syslog};
+use crate::launch::{Journal, Options, Output, Server, Syslog};
+use crate::reserved;
 
 /// A burst of some hundred lines. More would be memory that a shim has for as long as a server is away.
 const MOST_KEPT: usize = 64 << 10;
@@ -59,6 +60,8 @@ struct Socket {
 #[derive(Debug)]
 pub(super) struct Forward {
     place: Place,
+    /// Gantry's own directories. Its sockets there are to be spoken to by gantry alone.
+    reserved: Vec<PathBuf>,
     link: Link,
     retry: Duration,
     queue: VecDeque<Vec<u8>>,
@@ -73,14 +76,15 @@ pub(super) struct Forward {
 
 impl Forward {
     /// `None` where the files of the log are all.
-    pub(super) fn to(output: &Output) -> Option<Self> {
-        let place = match output {
+    pub(super) fn to(options: &Options) -> Option<Self> {
+        let place = match &options.output {
             Output::Files | Output::Discard => return None,
             Output::Syslog(syslog) => Place::Syslog(syslog.clone()),
             Output::Journal(journal) => Place::Journal(journal.clone()),
         };
         Some(Self {
             place,
+            reserved: options.reserved.clone(),
             link: Link::Down { retry_at: None },
             retry: FIRST_RETRY,
             queue: VecDeque::new(),
@@ -190,14 +194,26 @@ impl Forward {
                 to_address(address, SocketType::STREAM)
             }
             Place::Syslog(Syslog { server: Server::Unix(path), .. }) => {
-                match to_path(path, SocketType::DGRAM) {
+                match self.to_path(path, SocketType::DGRAM) {
                     // It listens for connections instead.
-                    Err(Errno::PROTOTYPE) => to_path(path, SocketType::STREAM),
+                    Err(Errno::PROTOTYPE) => self.to_path(path, SocketType::STREAM),
                     opened => opened,
                 }
             }
-            Place::Journal(journal) => to_path(&journal.socket, SocketType::DGRAM),
+            Place::Journal(journal) => self.to_path(&journal.socket, SocketType::DGRAM),
         }
+    }
+
+    /// To what is found there and no other, whatever has its name by now.
+    fn to_path(&self, path: &Path, kind: SocketType) -> Result<Link, Errno> {
+        let found = reserved::find(path)?;
+        if self.reserved.iter().any(|own| reserved::is_within(&found, own)) {
+            return Err(Errno::PERM);
+        }
+        let socket = new_socket(AddressFamily::UNIX, kind)?;
+        let found = format!("/proc/self/fd/{}", found.as_raw_fd());
+        connect(&socket.fd, &SocketAddrUnix::new(found)?)?;
+        Ok(Link::Up(socket))
     }
 
     /// What to wait for in order to go on.
@@ -260,12 +276,6 @@ fn to_address(address: &SocketAddr, kind: SocketType) -> Result<Link, Errno> {
         Err(Errno::INPROGRESS) => Ok(Link::Opening(socket)),
         Err(errno) => Err(errno),
     }
-}
-
-fn to_path(path: &Path, kind: SocketType) -> Result<Link, Errno> {
-    let socket = new_socket(AddressFamily::UNIX, kind)?;
-    connect(&socket.fd, &SocketAddrUnix::new(path)?)?;
-    Ok(Link::Up(socket))
 }
 
 fn new_socket(family: AddressFamily, kind: SocketType) -> Result<Socket, Errno> {
@@ -344,6 +354,10 @@ mod tests {
         Output::Syslog(Syslog { server, facility: 3, tag, hostname })
     }
 
+    fn forward(output: Output) -> Forward {
+        Forward::to(&Options { output, ..Options::default() }).unwrap()
+    }
+
     fn at() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5_000)
     }
@@ -359,7 +373,7 @@ mod tests {
     fn a_line_is_a_message_of_rfc_5424() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        let mut forward = Forward::to(&syslog(Server::Udp(address))).unwrap();
+        let mut forward = forward(syslog(Server::Udp(address)));
         line(&mut forward, "hello");
         let mut bytes = [0; 256];
         let count = server.recv(&mut bytes).unwrap();
@@ -371,7 +385,7 @@ mod tests {
     #[test]
     fn lines_follow_each_other_on_a_stream_also_when_it_is_slow() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut forward = Forward::to(&syslog(Server::Tcp(server.local_addr().unwrap()))).unwrap();
+        let mut forward = forward(syslog(Server::Tcp(server.local_addr().unwrap())));
         line(&mut forward, "one");
         let (mut peer, _) = server.accept().unwrap();
         let text = "x".repeat(10_000);
@@ -404,7 +418,7 @@ mod tests {
         let server = UnixDatagram::bind(&socket).unwrap();
         let fields = [("CONTAINER_NAME".to_owned(), "a\nb".to_owned())].into();
         let journal = Journal { socket, tag: "web".to_owned(), fields };
-        let mut forward = Forward::to(&Output::Journal(journal)).unwrap();
+        let mut forward = forward(Output::Journal(journal));
         forward.push(at(), Stream::Stderr, b"hi", true);
         forward.work(Instant::now());
         let mut bytes = [0; 512];
@@ -426,10 +440,33 @@ mod tests {
     }
 
     #[test]
+    fn gantrys_own_sockets_are_not_spoken_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+        std::fs::create_dir(&own).unwrap();
+        let server = UnixDatagram::bind(own.join("socket")).unwrap();
+        server.set_nonblocking(true).unwrap();
+        std::os::unix::fs::symlink(own.join("socket"), &link).unwrap();
+        for path in [own.join("socket"), link] {
+            let mut options = Options {
+                output: syslog(Server::Unix(path)),
+                reserved: vec![own.clone()],
+                ..Options::default()
+            };
+            let mut refused = Forward::to(&options).unwrap();
+            line(&mut refused, "one");
+            assert!(refused.deadline().is_some() && server.recv(&mut [0; 1]).is_err());
+            options.reserved.clear();
+            line(&mut Forward::to(&options).unwrap(), "one");
+            assert!(server.recv(&mut [0; 512]).unwrap() > 0);
+        }
+    }
+
+    #[test]
     fn a_server_that_is_away_is_tried_again_and_what_it_misses_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("log");
-        let mut forward = Forward::to(&syslog(Server::Unix(socket.clone()))).unwrap();
+        let mut forward = forward(syslog(Server::Unix(socket.clone())));
         line(&mut forward, "one");
         let retry_at = forward.deadline().expect("it is not there yet");
         assert!(forward.interest().is_none());

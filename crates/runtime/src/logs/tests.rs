@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::launch::{LogPolicy, Output, Server, Syslog};
+use crate::launch::{LogPolicy, Options, Output, Server, Syslog};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 5)
@@ -268,7 +268,8 @@ fn the_last_lines_are_followed_across_rotations() {
 #[test]
 fn output_that_is_discarded_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::begin(dir.path(), SMALL, &Output::Discard).unwrap();
+    let options = Options { output: Output::Discard, ..Options::default() };
+    let mut writer = Writer::begin(dir.path(), SMALL, &options).unwrap();
     writer.push(at(0), Stream::Stdout, b"unheard", false);
     writer.flush(at(0));
     writer.finish(at(0));
@@ -285,7 +286,8 @@ fn what_a_second_place_did_not_take_is_told_in_the_log() {
         tag: "web".to_owned(),
         hostname: "n1".to_owned(),
     };
-    let mut writer = Writer::begin(dir.path(), LogPolicy::default(), &Output::Syslog(syslog)).unwrap();
+    let options = Options { output: Output::Syslog(syslog), ..Options::default() };
+    let mut writer = Writer::begin(dir.path(), LogPolicy::default(), &options).unwrap();
     writer.push(at(0), Stream::Stdout, b"kept here", false);
     writer.flush(at(0));
     assert!(writer.deadline().is_some() && writer.interest().is_none());

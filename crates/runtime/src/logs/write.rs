@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 
 use super::forward::Forward;
 use super::{LONGEST_LINE, Stream, file, write_record};
-use crate::launch::{LogPolicy, Output};
+use crate::launch::{LogPolicy, Options, Output};
 
 /// Records are gathered up to this size before they are written: one read of short lines makes many records.
 const BATCH: usize = 64 << 10;
@@ -81,11 +81,11 @@ impl Writer {
     }
 
     /// The same, for wherever else the output is to go.
-    pub(crate) fn begin(dir: &Path, policy: LogPolicy, output: &Output) -> io::Result<Self> {
-        match output {
+    pub(crate) fn begin(dir: &Path, policy: LogPolicy, options: &Options) -> io::Result<Self> {
+        match options.output {
             Output::Discard => Ok(Self { discards: true, ..Self::nowhere(dir, policy) }),
             Output::Files | Output::Syslog(_) | Output::Journal(_) => {
-                Ok(Self { forward: Forward::to(output), ..Self::create(dir, policy)? })
+                Ok(Self { forward: Forward::to(options), ..Self::create(dir, policy)? })
             }
         }
     }

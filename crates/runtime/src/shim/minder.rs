@@ -35,6 +35,7 @@ use crate::exec::Exec;
 use crate::launch::Launch;
 use crate::protocol::{Answer, Failed, Failure, Request, Takeover};
 use crate::record::{self, Durability, ExitForm, chain};
+use crate::removal;
 use crate::rootfs;
 use crate::terminal::Console;
 use crate::ulimit;
@@ -147,12 +148,14 @@ fn begin(place: &Place<'_>, request: &[u8], fds: Vec<OwnedFd>, init: OwnedFd) ->
     }
     let process = settle(place, &exec, &config, &init)?;
     let work = place.dir.join(record::BUNDLE).join(record::EXECS).join(getpid().to_string());
+    // A minder of this number may have been killed before it took its own away.
+    let _none = removal::remove(&work);
     let made = prepare(place, &work, &config, &process).and_then(|()| {
         let making = Making { place, exec: &exec, process: &process, work: &work };
         making.make(fds, init)
     });
     // Not by a value that is dropped: what libcontainer clones would do it too, in another mount namespace.
-    let _left_to_the_bundle = fs::remove_dir_all(&work);
+    let _left_to_the_bundle = removal::remove(&work);
     made
 }
 

@@ -22,6 +22,7 @@ use crate::detach;
 use crate::device::{self, DeviceError};
 use crate::launch::{InvalidLaunch, Launch};
 use crate::logs::Writer;
+use crate::masked;
 use crate::oci::{self, Given};
 use crate::payload::Payload;
 use crate::record::{self, Durability, LoadError, Started};
@@ -93,7 +94,7 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     let (bundle, identity) = prepare(dir, launch, hierarchies, &mut warnings)?;
     let confinement = Confinement::of(launch).map_err(StartError::Filter)?;
     let unwritten = |name: &str, source| StartError::Write { path: dir.join(name), source };
-    let log = Writer::begin(dir, launch.log, &launch.options.output);
+    let log = Writer::begin(dir, launch.log, &launch.options);
     let log = log.map_err(|source| unwritten(record::LOG, source))?;
     let listener = Listener::bind(dir);
     let listener =
@@ -125,6 +126,7 @@ pub(super) fn start(dir: &Path, launch: &Launch, hierarchies: &Hierarchies) -> R
     let streams = offered.taken(launch, &identity).map_err(StartError::Terminal)?;
     // It waits for `start`, so it has done nothing yet that a limit should have stopped.
     warnings.extend(cgroup::limit(hierarchies, &launch.cgroup, &launch.limits, &launch.options.tuning));
+    warnings.extend(ulimit::restore_locked_memory(init.as_raw()));
     warnings.extend(ulimit::set_oom_score(init.as_raw(), launch.options.oom_score_adj));
     let held = match launch.options.hold_ms {
         Some(time) => Some(Held::new(container, Duration::from_millis(time))),
@@ -166,6 +168,7 @@ fn prepare(
     let missing = granted.missing.iter();
     warnings.extend(missing.map(|named| format!("{} is not this node's to give", named.as_str())));
     let (cgroups, devices) = (hierarchies.view(&launch.cgroup), device::find(options, &stage)?);
+    let masked = masked::of_node();
     let given = Given {
         identity: &identity,
         cgroups: &cgroups,
@@ -175,6 +178,7 @@ fn prepare(
         files: &files,
         devices: &devices,
         apparmor,
+        masked: &masked,
     };
     let saved =
         record::save(&bundle, record::CONFIG, &oci::config(&bundle, launch, &given), Durability::Cached);

@@ -1,19 +1,20 @@
 //! What a container's mounts are made from: files and directories of the node's, and memory.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen, open_tree,
 };
 
+use super::{make_beneath, steps};
 use crate::launch::{Bind, Mount, MountKind, Options, Propagation, Tmpfs};
 use crate::mount_attr;
+use crate::reserved::{find, hands_out, is_within};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
@@ -96,15 +97,7 @@ fn bind_tree(
         return Err(SourceError::Reserved { path: path.clone(), reserved: reserved.clone() });
     }
     let found = match find(path) {
-        Err(Errno::NOENT) if *create => {
-            // Root's, 0755 by the shim's umask.
-            std::fs::create_dir_all(path)
-                .map_err(|source| SourceError::Make { path: path.clone(), source })?;
-            find(path)
-        }
-        found => found,
-    };
-    let found = match found {
+        Err(Errno::NOENT) if *create => make(path, reserved)?,
         Err(Errno::NOENT) => return Err(SourceError::Missing { path: path.clone() }),
         found => found.map_err(|errno| failed(errno.into()))?,
     };
@@ -140,26 +133,23 @@ fn bind_tree(
     Ok((tree, *propagation == Propagation::Shared))
 }
 
-/// A path of the node's, through the node's own links. Not through those in `/proc` that lead out of any file system.
-fn find(path: &Path) -> rustix::io::Result<OwnedFd> {
-    openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
-}
-
-/// Whether what was found is a directory of gantry's, or has one in it, or is in one: by what the directories are, so that
-/// neither links nor other mounts of the same file system help.
-fn hands_out(found: &OwnedFd, own: &Path) -> bool {
-    let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())) else { return true };
-    let Ok(own) = own.canonicalize() else { return false };
-    let chain = |path: &Path| -> Vec<(u64, u64)> { path.ancestors().filter_map(identity).collect() };
-    let (path, own) = (chain(&path), chain(&own));
-    let (Some(found), Some(reserved)) = (path.first(), own.first()) else { return false };
-    path.contains(reserved) || own.contains(found)
-}
-
-/// What tells a file from all others, whatever its names are.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.dev(), about.ino()))
+/// Makes the directories that a path lacks, in the last one that is there: in that and in no other, whatever has its name by then.
+/// Not in one of gantry's own, where a name may mean something.
+fn make(path: &Path, reserved: &[PathBuf]) -> Result<OwnedFd, SourceError> {
+    let failed = |errno: Errno| SourceError::Make { path: path.to_owned(), source: errno.into() };
+    for above in path.ancestors().skip(1) {
+        let there = match find(above) {
+            Err(Errno::NOENT) => continue,
+            found => found.map_err(failed)?,
+        };
+        if let Some(reserved) = reserved.iter().find(|own| is_within(&there, own)) {
+            return Err(SourceError::Reserved { path: path.to_owned(), reserved: reserved.clone() });
+        }
+        let missing = steps(path.strip_prefix(above).unwrap_or(path));
+        // Root's, 0755.
+        return make_beneath(there.as_fd(), &missing).map_err(failed);
+    }
+    Err(failed(Errno::NOENT))
 }
 
 /// What the mount of a file passes on, and from whom it gets what others mount.
@@ -208,6 +198,7 @@ fn memory_tree(tmpfs: &Tmpfs, read_only: bool) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reserved::{identity, place};
     use std::os::unix::fs::symlink;
 
     fn bind(source: &Path) -> Bind {
@@ -244,6 +235,35 @@ mod tests {
         assert_eq!(refusal(&at("lib/other"), &own), None);
         let missing = refusal(&at("lib/absent"), &own).unwrap();
         assert!(missing.ends_with("lib/absent: there is nothing of that name on this node"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_missing_is_made_where_it_was_found_to_be_missing_and_nothing_in_gantrys_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("lib/gantry/tasks")).unwrap();
+        std::fs::create_dir(at("shared")).unwrap();
+        symlink(at("lib/gantry/tasks"), at("shared/link")).unwrap();
+        symlink(at("nowhere"), at("shared/dangling")).unwrap();
+        symlink(at("shared"), at("other")).unwrap();
+        std::fs::write(at("shared/file"), "").unwrap();
+        let own = [at("lib/gantry")];
+        for refused in ["lib/gantry/made", "shared/link/made/deep", "other/link/made"] {
+            let refusal = make(&at(refused), &own).unwrap_err().to_string();
+            assert!(refusal.contains("which is gantry's own"), "{refused}: {refusal}");
+        }
+        assert_eq!(std::fs::read_dir(at("lib/gantry/tasks")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(at("lib/gantry")).unwrap().count(), 1);
+        for impossible in ["shared/dangling", "shared/file/made"] {
+            assert!(matches!(make(&at(impossible), &own), Err(SourceError::Make { .. })), "{impossible}");
+        }
+        assert!(!at("nowhere").exists());
+        // Beside it, above it, and through a link that leads elsewhere.
+        for made in ["lib/made/deep", "made", "other/made"] {
+            let found = make(&at(made), &own).unwrap();
+            assert_eq!(place(&found).unwrap().first(), identity(&at(made)).as_ref(), "{made}");
+        }
+        assert!(at("shared/made").is_dir());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::Exit;
 use runtime::exec::{self, Exec, ExecError, Fault, Io, Session, WindowSize};
 use runtime::handle::{self, Observed};
+use runtime::launch::{Capabilities, Options, Privileges, Shared, Ulimit};
 use runtime::stats;
 
 use crate::{Attempt, Bed, Test, cgroups_named, is_dead, kill, parent, until};
@@ -24,6 +25,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         a_command_has_no_user_or_place_that_the_container_has_not,
     ),
     ("a_command_is_confined_like_its_container", a_command_is_confined_like_its_container),
+    ("a_command_has_what_its_container_was_given", a_command_has_what_its_container_was_given),
+    ("a_command_is_where_its_container_is", a_command_is_where_its_container_is),
     ("a_command_in_a_terminal_is_resized", a_command_in_a_terminal_is_resized),
     ("a_terminal_belongs_to_its_user", a_terminal_belongs_to_its_user),
     ("input_reaches_a_command_to_its_end", input_reaches_a_command_to_its_end),
@@ -188,6 +191,67 @@ fn a_command_is_confined_like_its_container(bed: &Bed) {
     assert_eq!((field("CapEff:").as_str(), field("CapBnd:").as_str()), (all, all));
     assert_eq!(field("CapInh:"), "0000000000000000");
     assert_eq!(field("Seccomp:"), "2", "as in Docker, no filter is lifted");
+}
+
+fn a_command_has_what_its_container_was_given(bed: &Bed) {
+    let named = |name: &str| Capabilities { all: false, named: [name.parse().unwrap()].into() };
+    let limit = |resource, soft| Ulimit { resource, soft: Some(soft), hard: Some(2 * soft) };
+    let options = Options {
+        init: true,
+        read_only: true,
+        groups: vec!["7".to_owned()],
+        oom_score_adj: Some(321),
+        ulimits: vec![
+            limit(model::Ulimit::Nofile, 64),
+            limit(model::Ulimit::Fsize, 4096),
+            limit(model::Ulimit::Core, 0),
+        ],
+        privileges: Privileges {
+            add: named("NET_ADMIN"),
+            drop: named("CHOWN"),
+            no_new_privileges: true,
+            ..Privileges::default()
+        },
+        ..Options::default()
+    };
+    let attempt = bed.given(1, "echo ready; exec sleep 1000", options);
+    bed.spawn(&attempt);
+    attempt.hear("ready");
+    // The second process is the program; the first is its init.
+    for file in ["limits", "oom_score_adj"] {
+        let own = says(&attempt, &format!("cat /proc/self/{file}"));
+        assert_eq!(own, says(&attempt, &format!("cat /proc/2/{file}")), "{file}");
+    }
+    let status = |of: &str| says(&attempt, &format!("grep -E '{CONFINED}' /proc/{of}/status"));
+    assert_eq!(status("self"), status("2"));
+    let status = status("self");
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("CapEff:\t00000000a80415fa"), "{status}");
+    assert_eq!(says(&attempt, "cat /proc/self/oom_score_adj; id -G"), "321\n0 7\n");
+    assert_eq!(says(&attempt, "(: > /file) 2> /dev/null || echo read-only"), "read-only\n");
+    // As another user it is in the container's further groups, too.
+    let (_, stdout, _) = ran(&attempt, &Exec { user: Some("33:34".to_owned()), ..sh("id -G") });
+    assert_eq!(stdout, "34 7\n");
+}
+
+fn a_command_is_where_its_container_is(bed: &Bed) {
+    let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
+    let nodes =
+        kinds.map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string());
+    let script = format!("for kind in {}; do readlink /proc/self/ns/$kind; done", kinds.join(" "));
+    let shared = Shared { ipc: true, pid: true, uts: true, cgroup: true };
+    let attempt = bed.given(1, "exec sleep 1000", Options { shared, ..Options::default() });
+    bed.spawn(&attempt);
+    let said = says(&attempt, &script);
+    let is_nodes: Vec<bool> = said.lines().zip(&nodes).map(|(own, nodes)| own == nodes).collect();
+    assert_eq!(is_nodes, [true, true, false, false, true, true], "{said}");
+    // Nothing ends with the first process by itself there.
+    let Session { process, io: _io } = exec::start(&attempt.dir, &sh("exec sleep 77")).unwrap();
+    let command = one_named(&attempt, "sleep 77");
+    handle::signal(&attempt.dir, libc::SIGKILL).unwrap();
+    assert_eq!(process.wait().unwrap(), Exit::Signal { signal: 9, oom: false });
+    attempt.end();
+    assert!(is_dead(command));
+    assert_eq!(cgroups_named(&attempt.launch.cgroup), Vec::<PathBuf>::new());
 }
 
 /// Reads from a terminal until it has said something; all that it said.

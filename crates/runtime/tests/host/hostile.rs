@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::Exit;
+use nix::mount::MsFlags;
 use runtime::launch::{Options, Privileges};
 use runtime::logs::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::mounts::{bind, directory, mounted, tmpfs};
+use super::mounts::{Mounted, bind, directory, mounted, tmpfs};
 use super::{Bed, Test, cgroups_named, handle, parent};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
@@ -29,6 +31,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "a_working_directory_that_is_a_descriptor_leads_nowhere",
         a_working_directory_that_is_a_descriptor_leads_nowhere,
     ),
+    ("what_a_container_has_nested_is_removed", what_a_container_has_nested_is_removed),
+    ("what_is_mounted_in_a_tree_is_not_removed_with_it", what_is_mounted_in_a_tree_is_not_removed_with_it),
 ];
 
 /// H01: CVE-2019-5736.
@@ -245,4 +249,54 @@ fn a_working_directory_that_is_a_descriptor_leads_nowhere(bed: &Bed) {
         });
         assert!(exited.exit == Exit::NotStarted || !nodes, "{exited:?} {said:?}");
     }
+}
+
+/// Puts the limit on descriptors back, also when a test fails.
+struct FewDescriptors(Rlimit);
+
+impl FewDescriptors {
+    /// No more than this process may have, and few enough that one for each level would not do.
+    fn set() -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let few = Rlimit { current: Some(256), ..before };
+        setrlimit(Resource::Nofile, few).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        let _as_it_was = setrlimit(Resource::Nofile, self.0);
+    }
+}
+
+fn what_a_container_has_nested_is_removed(bed: &Bed) {
+    // Five times 512 directories: more than a path may name.
+    let script = "p=d; for i in 1 2 3 4 5 6 7 8 9; do p=$p/$p; done
+        for i in 1 2 3 4 5; do mkdir -p $p && cd -P $p || exit 1; done 2> /dev/null
+        echo nested; sleep 1000";
+    let (over, running) = (bed.attempt(1, script), bed.attempt(2, script));
+    for attempt in [&over, &running] {
+        bed.spawn(attempt);
+        attempt.hear("nested");
+    }
+    handle::signal(&over.dir, libc::SIGKILL).unwrap();
+    over.end();
+    let _few = FewDescriptors::set();
+    handle::shed(&over.dir).unwrap();
+    assert!(!over.dir.join("upper").exists());
+    handle::destroy(&running.dir).unwrap();
+    assert!(!running.dir.exists());
+}
+
+fn what_is_mounted_in_a_tree_is_not_removed_with_it(bed: &Bed) {
+    let (tree, inner) = (bed.dir.join("tree"), bed.dir.join("tree/deep/inner"));
+    {
+        let _mounted = Mounted::at(inner.clone(), MsFlags::MS_PRIVATE);
+        fs::write(inner.join("kept"), "").unwrap();
+        assert!(runtime::removal::remove(&tree).is_err());
+        assert!(inner.join("kept").exists());
+    }
+    runtime::removal::remove(&tree).unwrap();
+    assert!(!tree.exists());
 }

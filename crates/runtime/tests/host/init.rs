@@ -1,9 +1,11 @@
 //! Containers whose first process is gantry's own.
 
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 use model::Exit;
+use runtime::attach::{self, Frame};
 use runtime::launch::Options;
 use runtime::logs::Stream;
 
@@ -14,6 +16,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("an_init_passes_signals_on_and_ends_as_its_program", an_init_passes_signals_on_and_ends_as_its_program),
     ("an_init_hands_nothing_of_the_shims_out", an_init_hands_nothing_of_the_shims_out),
     ("an_oom_kill_is_seen_through_an_init", an_oom_kill_is_seen_through_an_init),
+    ("an_init_may_do_what_its_user_may", an_init_may_do_what_its_user_may),
+    ("a_terminal_is_the_programs_and_not_its_inits", a_terminal_is_the_programs_and_not_its_inits),
+    ("an_init_that_may_not_do_its_work_ends", an_init_that_may_not_do_its_work_ends),
 ];
 
 fn with_init(bed: &Bed, number: u64, script: &str) -> Attempt {
@@ -52,6 +57,13 @@ fn an_init_passes_signals_on_and_ends_as_its_program(bed: &Bed) {
     attempt.hear("hello");
     handle::request_stop(&attempt.dir, libc::SIGTERM, Duration::from_secs(60)).unwrap();
     assert_eq!(attempt.end().exit, Exit::Code(3));
+
+    // SIGRTMIN+3 has no name, and is what some images are stopped by.
+    let attempt = with_init(bed, 5, "echo ready; exec sleep 1000");
+    bed.spawn(&attempt);
+    attempt.hear("ready");
+    handle::request_stop(&attempt.dir, 37, Duration::from_secs(60)).unwrap();
+    assert_eq!(attempt.end().exit, Exit::Code(128 + 37));
 
     // What a shell says of a process that a signal ended, as tini does.
     let attempt = with_init(bed, 2, "kill -9 $$");
@@ -117,4 +129,50 @@ fn an_oom_kill_is_seen_through_an_init(bed: &Bed) {
     let mut attempt = with_init(bed, 1, "exec dd if=/dev/zero of=/dev/null bs=256M count=1");
     attempt.launch.limits.memory_bytes = Some(64 << 20);
     assert_eq!(bed.run(&attempt).exit, Exit::Signal { signal: 9, oom: true });
+}
+
+fn an_init_may_do_what_its_user_may(bed: &Bed) {
+    // It gives up what it has while its program begins.
+    let script = "until grep -q 'CapPrm:.*0000000000000000' /proc/1/status; do sleep 0.05; done
+        grep -E '^(Uid|Cap(Inh|Prm|Eff|Bnd|Amb)):' /proc/1/status; echo ready; sleep 1000";
+    let mut attempt = with_init(bed, 1, script);
+    attempt.launch.user = Some("33".to_owned());
+    bed.spawn(&attempt);
+    attempt.hear("ready");
+    let none = "0000000000000000";
+    let sets = [("Inh", none), ("Prm", none), ("Eff", none), ("Bnd", "00000000a80405fb"), ("Amb", none)];
+    let expected: Vec<String> = ["Uid:\t33\t33\t33\t33".to_owned()]
+        .into_iter()
+        .chain(sets.map(|(set, is)| format!("Cap{set}:\t{is}")))
+        .collect();
+    assert_eq!(attempt.lines(Stream::Stdout)[..expected.len()], expected);
+    // It still reaches its program.
+    handle::request_stop(&attempt.dir, libc::SIGTERM, Duration::from_secs(60)).unwrap();
+    assert_eq!(attempt.end().exit, Exit::Code(128 + 15));
+}
+
+fn a_terminal_is_the_programs_and_not_its_inits(bed: &Bed) {
+    let script = "trap 'echo interrupted; exit 5' INT; echo ready; while true; do sleep 0.05; done";
+    let mut attempt = with_init(bed, 1, script);
+    (attempt.launch.terminal, attempt.launch.stdin) = (true, true);
+    bed.spawn(&attempt);
+    attempt.hear("ready\r");
+    let mut stream = attach::attach(&attempt.dir).unwrap().into_stream();
+    // Ctrl-C, which the terminal makes a signal of, for who is in its foreground.
+    stream.write_all(&Frame::Stdin(vec![3]).encode()).unwrap();
+    assert_eq!(attempt.end().exit, Exit::Code(5));
+    // After `^C`, which the terminal shows.
+    assert!(attempt.lines(Stream::Stdout).last().unwrap().ends_with("interrupted\r"));
+}
+
+fn an_init_that_may_not_do_its_work_ends(bed: &Bed) {
+    for (number, call) in (1..).zip(["rt_sigtimedwait", "wait4"]) {
+        let profile = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["{call}"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+        );
+        let mut attempt = with_init(bed, number, "exit 3");
+        let capabilities = runtime::capability::granted(&attempt.launch.options.privileges).capabilities;
+        attempt.launch.seccomp = bed.filters.find(Some(&profile), &capabilities).unwrap();
+        assert_eq!(bed.run(&attempt).exit, Exit::Code(126), "{call}");
+    }
 }

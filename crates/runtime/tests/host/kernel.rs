@@ -9,7 +9,7 @@ use runtime::launch::{
 };
 use runtime::logs::Stream;
 
-use super::{Attempt, Bed, Test, cgroups_named, handle, parent};
+use super::{Attempt, Bed, Test, cgroups_named, handle, parent, until};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     (
@@ -20,11 +20,13 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "resource_limits_are_lowered_and_raised_as_far_as_they_go",
         resource_limits_are_lowered_and_raised_as_far_as_they_go,
     ),
+    ("locked_memory_is_limited_as_on_the_node", locked_memory_is_limited_as_on_the_node),
     ("sysctls_are_the_containers_own_or_refused", sysctls_are_the_containers_own_or_refused),
     ("an_oom_score_is_the_containers_and_not_its_shims", an_oom_score_is_the_containers_and_not_its_shims),
     ("capabilities_are_what_is_left_of_them", capabilities_are_what_is_left_of_them),
     ("a_capability_opens_the_calls_that_it_is_for", a_capability_opens_the_calls_that_it_is_for),
     ("a_profile_of_the_services_own_is_in_force", a_profile_of_the_services_own_is_in_force),
+    ("a_profile_that_lies_leaves_no_capability", a_profile_that_lies_leaves_no_capability),
     ("a_privileged_container_has_what_the_node_has", a_privileged_container_has_what_the_node_has),
     ("a_device_is_given_with_what_may_be_done_with_it", a_device_is_given_with_what_may_be_done_with_it),
     ("namespaces_of_the_nodes_are_shared", namespaces_of_the_nodes_are_shared),
@@ -62,7 +64,7 @@ fn a_container_has_the_names_and_groups_that_it_is_given(bed: &Bed) {
     fs::create_dir(bed.dir.join("busybox/etc")).unwrap();
     fs::write(bed.dir.join("busybox/etc/group"), "ssl:x:51:\n").unwrap();
     attempt.launch.user = Some("33:34".to_owned());
-    assert_eq!(bed.said(&attempt), ["box", "example.org", "34 51 7"]);
+    assert_eq!(bed.said(&attempt), ["box", "example.org", "34 7 51"]);
 
     let options = Options { groups: vec!["nosuch".to_owned()], ..Options::default() };
     let refusal = bed.refusal(&bed.given(2, "true", options));
@@ -103,6 +105,16 @@ fn resource_limits_are_lowered_and_raised_as_far_as_they_go(bed: &Bed) {
         more => panic!("{more:?}"),
     }
     assert_eq!(own(nix::sys::resource::Resource::RLIMIT_NOFILE).1, files);
+}
+
+/// Where cgroups are of version 2, libcontainer changes it on the way.
+fn locked_memory_is_limited_as_on_the_node(bed: &Bed) {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let own = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap().trim_end();
+    let attempt = bed.attempt(1, "grep 'locked memory' /proc/self/limits; sleep 1000");
+    assert_eq!(bed.warnings(&attempt), Vec::<String>::new());
+    until("it has said so", || !attempt.lines(Stream::Stdout).is_empty());
+    assert_eq!(attempt.lines(Stream::Stdout)[0].trim_end(), own);
 }
 
 fn sysctls_are_the_containers_own_or_refused(bed: &Bed) {
@@ -210,6 +222,19 @@ fn a_profile_of_the_services_own_is_in_force(bed: &Bed) {
         bed.said(&attempt),
         ["mkdir: can't create directory '/made': Function not implemented", "Seccomp:\t2"]
     );
+}
+
+fn a_profile_that_lies_leaves_no_capability(bed: &Bed) {
+    // To who gives capabilities up it says that all is done and none is there.
+    let profile = r#"{
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["prctl", "capset", "capget"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
+    }"#;
+    let mut attempt = bed.attempt(1, "grep -E '^Cap(Prm|Eff|Bnd):' /proc/self/status");
+    let capabilities = runtime::capability::granted(&attempt.launch.options.privileges).capabilities;
+    attempt.launch.seccomp = bed.filters.find(Some(profile), &capabilities).unwrap();
+    let usual = "00000000a80405fb";
+    assert_eq!(bed.said(&attempt), ["CapPrm", "CapEff", "CapBnd"].map(|set| format!("{set}:\t{usual}")));
 }
 
 fn a_privileged_container_has_what_the_node_has(bed: &Bed) {

@@ -55,10 +55,10 @@ pub(crate) fn directory(bed: &Bed, name: &str) -> PathBuf {
 }
 
 /// A file system on the node, for as long as a test takes.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn at(path: PathBuf, propagation: MsFlags) -> Self {
+    pub(crate) fn at(path: PathBuf, propagation: MsFlags) -> Self {
         const NONE: Option<&str> = None;
         fs::create_dir_all(&path).unwrap();
         mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), NONE).unwrap();

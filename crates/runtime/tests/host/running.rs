@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use runtime::attach::{self, Attached, Frame, Frames};
 use runtime::changes::changes;
 use runtime::exec::WindowSize;
 use runtime::handle::{self, Observed};
+use runtime::launch::{Options, Output, Server, Syslog};
 use runtime::logs::Stream;
 use runtime::stats::{self, StatsError};
 
@@ -31,6 +32,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("counters_and_processes_are_the_containers", counters_and_processes_are_the_containers),
     ("who_is_attached_sees_output_and_gives_input", who_is_attached_sees_output_and_gives_input),
     ("who_does_not_keep_up_is_dropped", who_does_not_keep_up_is_dropped),
+    ("who_is_attached_sees_output_wherever_it_goes", who_is_attached_sees_output_wherever_it_goes),
     ("a_container_with_a_terminal_is_used_through_it", a_container_with_a_terminal_is_used_through_it),
     ("changes_are_what_the_container_did", changes_are_what_the_container_did),
 ];
@@ -227,6 +229,31 @@ fn who_does_not_keep_up_is_dropped(bed: &Bed) {
     assert_eq!(attempt.lines(Stream::Stdout).last().unwrap(), "all said");
     assert!(!sleeper.read(|seen| seen.exit.is_some()), "it is not told an end of which it missed a part");
     assert!(sleeper.stdout.starts_with("on it goes\n\0"), "and has what came before");
+}
+
+fn who_is_attached_sees_output_wherever_it_goes(bed: &Bed) {
+    let socket = bed.dir.join("syslog");
+    let server = UnixDatagram::bind(&socket).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let (tag, hostname) = ("web".to_owned(), "n1".to_owned());
+    let syslog = Syslog { server: Server::Unix(socket), facility: 3, tag, hostname };
+    for (number, output) in (1..).zip([Output::Discard, Output::Syslog(syslog)]) {
+        let is_logged = output != Output::Discard;
+        let script = "while read line; do echo got $line; done; exit 4";
+        let mut attempt = bed.given(number, script, Options { output, ..Options::default() });
+        attempt.launch.stdin = true;
+        bed.spawn(&attempt);
+        let mut onlooker = Onlooker::of(&attempt);
+        onlooker.send(&Frame::Stdin(b"it\n".to_vec()));
+        assert!(onlooker.read(|seen| seen.stdout == "got it\n"));
+        onlooker.send(&Frame::CloseStdin);
+        assert!(onlooker.read(|seen| seen.exit == Some(Exit::Code(4))));
+        attempt.end();
+        assert_eq!(attempt.dir.join("log").exists(), is_logged);
+    }
+    let mut message = [0; 512];
+    let length = server.recv(&mut message).unwrap();
+    assert!(message[..length].ends_with(b" n1 web - - - got it\n"));
 }
 
 fn a_container_with_a_terminal_is_used_through_it(bed: &Bed) {

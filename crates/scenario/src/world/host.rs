@@ -22,7 +22,6 @@ const ROOM: Bytes = Bytes(100 << 20);
 pub(crate) struct SimHost {
     world: Arc<World>,
     node: NodeId,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl fmt::Debug for SimHost {
@@ -32,17 +31,12 @@ impl fmt::Debug for SimHost {
 }
 
 impl SimHost {
-    /// `clock` is the machine's own.
-    pub(crate) fn new(
-        world: Arc<World>,
-        node: NodeId,
-        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Self {
-        Self { world, node, clock: Arc::new(clock) }
+    pub(crate) fn new(world: Arc<World>, node: NodeId) -> Self {
+        Self { world, node }
     }
 
     async fn copy_image(&self, source: &ImageSource) -> Result<(), Failure> {
-        let Self { world, node, .. } = self;
+        let Self { world, node } = self;
         if world.has_image(*node, source.digest) {
             return Ok(());
         }
@@ -75,7 +69,7 @@ impl SimHost {
 
     /// Ends a container that runs, however long it takes, also when whoever asked for it is gone.
     async fn end(&self, task: TaskId, grace: Duration) {
-        let Self { world, node, .. } = self;
+        let Self { world, node } = self;
         let Some(run) = world.about_to_stop(*node, task) else { return };
         let farewell = world.farewell(*node, task);
         let exit = if farewell > grace { Exit::Signal { signal: 9, oom: false } } else { Exit::Code(0) };
