@@ -234,7 +234,7 @@ fn stage(tasks: &[Task]) -> Option<Stage> {
         return Some(Stage::Runs);
     }
     let over = tasks.iter().find(|task| matches!(task.phase.as_str(), "exited" | "failed" | "cancelled"))?;
-    let why = if over.reason.is_empty() { "it has ended" } else { &over.reason };
+    let why = if over.reason.is_empty() { "it has ended" } else { over.reason.as_str() };
     Some(Stage::Over(why.to_owned()))
 }
 
@@ -242,6 +242,8 @@ fn stage(tasks: &[Task]) -> Option<Stage> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Exited(Exit),
+    /// The user does not wait for what was begun.
+    Hurried(Exit),
     /// The user has left it running.
     Left,
 }
@@ -276,10 +278,13 @@ impl Visit<'_> {
         let ended = self.see_through(cluster, &mut signals).await;
         let said = match (&ended, keep) {
             (Ok(End::Left), _) => format!("\nleft running: {}", once.how_to_go_on(keep)),
-            (Ok(End::Exited(_)) | Err(_), true) => format!("kept: {}", once.how_to_go_on(keep)),
-            (Ok(End::Exited(_)) | Err(_), false) => {
+            (Ok(End::Exited(_) | End::Hurried(_)) | Err(_), true) => {
+                format!("kept: {}", once.how_to_go_on(keep))
+            }
+            (Ok(End::Exited(_) | End::Hurried(_)) | Err(_), false) => {
+                let waits = !matches!(ended, Ok(End::Hurried(_)));
                 tokio::select! {
-                    () = self.clear_away(cluster) => {}
+                    () = self.clear_away(cluster, waits) => {}
                     _number = signals.next() => {}
                 }
                 String::new()
@@ -289,7 +294,7 @@ impl Visit<'_> {
             session.output.say(&said);
         }
         match ended? {
-            End::Exited(exit) => Ok(exit),
+            End::Exited(exit) | End::Hurried(exit) => Ok(exit),
             End::Left => Ok(Exit::Done),
         }
     }
@@ -302,7 +307,7 @@ impl Visit<'_> {
             ended = &mut attending => return ended,
             number = signals.next() => number,
         };
-        let by_signal = End::Exited(Exit::of_signal(number));
+        let exit = Exit::of_signal(number);
         let what = if self.keep { "was sent the signal" } else { "is being stopped" };
         session
             .output
@@ -310,11 +315,11 @@ impl Visit<'_> {
         let ending = async {
             self.stop(cluster, number).await;
             // What it says while it ends is still shown. Where there is nothing to be attached to any more, it has been told.
-            attending.await.unwrap_or(by_signal)
+            attending.await.unwrap_or(End::Exited(exit))
         };
         tokio::select! {
             ended = ending => Ok(ended),
-            _number = signals.next() => Ok(by_signal),
+            _number = signals.next() => Ok(End::Hurried(exit)),
         }
     }
 
@@ -376,7 +381,7 @@ impl Visit<'_> {
         }
     }
 
-    async fn clear_away(self, cluster: &mut Cluster) {
+    async fn clear_away(self, cluster: &mut Cluster, waits: bool) {
         let Self { session, once, .. } = self;
         let generation = match once.remove(cluster).await {
             Ok(generation) => generation,
@@ -386,6 +391,9 @@ impl Visit<'_> {
                 return;
             }
         };
+        if !waits {
+            return;
+        }
         let goal = ConvergeRequest { targets: vec![once.stack.clone()], gone: true, generation };
         let mut last = None;
         let gone =
