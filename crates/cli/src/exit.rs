@@ -44,6 +44,12 @@ impl Exit {
         }
     }
 
+    /// Of a signal that asked this process to end.
+    pub(crate) fn of_signal(number: u8) -> Self {
+        const SIGINT: u8 = 2;
+        if number == SIGINT { Self::Interrupted } else { Self::Signal(number) }
+    }
+
     /// Of what a manager answered.
     pub(crate) fn of(code: Code) -> Self {
         match code {

@@ -10,7 +10,9 @@ use crate::render::{lines_for_terminal, plain};
 use crate::settle::NotConverged;
 use crate::talk::TalkError;
 use crate::target::TargetError;
-use crate::verbs::{CopyError, LoginError, NoTerminalError, SaveError, StackNameError, UndeployableError};
+use crate::verbs::{
+    CopyError, LoginError, NoTerminalError, RunError, SaveError, StackNameError, UndeployableError,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -32,6 +34,8 @@ pub(crate) enum Failure {
     Copy(#[from] CopyError),
     #[error(transparent)]
     NoTerminal(#[from] NoTerminalError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error(transparent)]
     Save(#[from] SaveError),
     #[error(transparent)]
@@ -57,6 +61,7 @@ impl Failure {
             Self::StackName(_) | Self::NoTerminal(_) => Exit::Usage,
             Self::Talk(error) => error.exit(),
             Self::Copy(error) => error.exit(),
+            Self::Run(error) => error.exit(),
             Self::Save(error) => error.exit(),
             Self::Login(error) => error.exit(),
             // Whoever reads has seen enough, as with `gantry ps | head`.
@@ -80,6 +85,7 @@ impl Failure {
             | Self::StackName(_)
             | Self::Talk(_)
             | Self::Copy(_)
+            | Self::Run(_)
             | Self::Save(_)
             | Self::Login(_)
             | Self::NoTerminal(_)
@@ -92,6 +98,7 @@ impl Failure {
     fn details(&self) -> Vec<String> {
         match self {
             Self::NotConverged(error) => error.details(),
+            Self::Run(error) => error.details(),
             Self::Target(_)
             | Self::Call(_)
             | Self::Input(_)
@@ -119,6 +126,7 @@ impl Failure {
             Self::Input(error) => error.hint().map(str::to_owned),
             Self::Talk(error) => error.hint(),
             Self::Copy(error) => error.hint().map(str::to_owned),
+            Self::Run(error) => error.hint().map(str::to_owned),
             Self::Save(error) => error.hint().map(str::to_owned),
             Self::Login(error) => error.hint().map(str::to_owned),
             Self::NoTerminal(_) => Some("leave out -t, or call it from a terminal".to_owned()),

@@ -1,12 +1,14 @@
 //! One command, from its arguments to its exit code.
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::poll_fn;
 use std::path::Path;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::Exit;
 use crate::cluster::Cluster;
@@ -30,6 +32,8 @@ pub(crate) struct Session {
     global: Global,
     /// What the user has to know who presses Ctrl-C now.
     interrupted: RefCell<Option<String>>,
+    /// Where a command hears of signals that has taken them over.
+    taken: RefCell<Option<mpsc::UnboundedSender<u8>>>,
 }
 
 impl Session {
@@ -45,11 +49,24 @@ impl Session {
     pub(crate) fn if_interrupted(&self, text: impl Into<String>) {
         self.interrupted.replace(Some(text.into()));
     }
+
+    /// From now on, and as long as the receiver is there, a signal does not end the command: its number comes here.
+    pub(crate) fn take_signals(&self) -> mpsc::UnboundedReceiver<u8> {
+        let (taken, signals) = mpsc::unbounded_channel();
+        self.taken.replace(Some(taken));
+        signals
+    }
+
+    /// Whether the command sees to the signal.
+    fn is_taken(&self, number: u8) -> bool {
+        self.taken.borrow().as_ref().is_some_and(|taken| taken.send(number).is_ok())
+    }
 }
 
 /// Runs one command on a runtime of its own. It has printed everything when it returns.
 pub fn run(command: UserCommand, global: Global) -> ExitCode {
-    let session = Session { output: Output::of_this_process(), global, interrupted: RefCell::default() };
+    let (output, interrupted, taken) = (Output::of_this_process(), RefCell::default(), RefCell::default());
+    let session = Session { output, global, interrupted, taken };
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -64,36 +81,50 @@ pub fn run(command: UserCommand, global: Global) -> ExitCode {
 }
 
 async fn until_interrupted(session: &Session, command: UserCommand) -> Exit {
-    tokio::select! {
-        done = command.run(session) => report(session.output, done),
+    let mut signals = Signals::listen();
+    let mut running = Box::pin(command.run(session));
+    loop {
+        let number = tokio::select! {
+            done = &mut running => return report(session.output, done),
+            number = signals.next() => number,
+        };
+        if session.is_taken(number) {
+            continue;
+        }
         // Whatever the command holds it gives back as it is dropped, the terminal above all.
-        exit = interrupted() => {
-            if let Some(text) = session.interrupted.take() {
-                session.output.say(&format!("interrupted: {text}"));
-            }
-            exit
+        drop(running);
+        if let Some(text) = session.interrupted.take() {
+            session.output.say(&format!("interrupted: {text}"));
         }
+        return Exit::of_signal(number);
     }
 }
 
-async fn interrupted() -> Exit {
-    tokio::select! {
-        () = received(SignalKind::interrupt()) => Exit::Interrupted,
-        () = received(SignalKind::hangup()) => Exit::Signal(1),
-        () = received(SignalKind::quit()) => Exit::Signal(3),
-        () = received(SignalKind::terminate()) => Exit::Signal(15),
-    }
-}
+/// The signals by which this process is asked to end, with their numbers.
+struct Signals(Vec<(Signal, u8)>);
 
-/// Waits for a signal. One that whoever started us has made us ignore (as nohup does) stays ignored; and a process that
-/// cannot listen for it dies of it, which serves as well.
-async fn received(kind: SignalKind) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    match signal(kind) {
-        Ok(mut signals) if !is_ignored(&status, kind.as_raw_value()) => {
-            signals.recv().await;
-        }
-        Ok(_) | Err(_) => pending().await,
+impl Signals {
+    /// One that whoever started us has made us ignore (as nohup does) stays ignored; and a process that cannot listen for it
+    /// dies of it, which serves as well.
+    fn listen() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let asking =
+            [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit(), SignalKind::terminate()];
+        let heard = asking.into_iter().filter_map(|kind| {
+            let number = kind.as_raw_value();
+            let signals = (!is_ignored(&status, number)).then(|| signal(kind).ok()).flatten()?;
+            Some((signals, u8::try_from(number).ok()?))
+        });
+        Self(heard.collect())
+    }
+
+    async fn next(&mut self) -> u8 {
+        poll_fn(|context| {
+            let mut all = self.0.iter_mut();
+            let received = all.find_map(|(one, number)| one.poll_recv(context).is_ready().then_some(*number));
+            received.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 

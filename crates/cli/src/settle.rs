@@ -78,7 +78,11 @@ pub(crate) async fn settle(
     let mut display = Display::of(session.output, goal.gone);
     let mut last = None;
     let deadline = begun + wait.timeout;
-    let waited = timeout_at(deadline, follow(cluster, &goal, &mut display, &mut last)).await;
+    let followed = follow(cluster, &goal, &mut last, async |_, progress| {
+        display.show(progress);
+        Ok(progress.converged.then_some(()))
+    });
+    let waited = timeout_at(deadline, followed).await;
     drop(display);
     match waited {
         Ok(converged) => converged?,
@@ -92,13 +96,14 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-/// Returns when the goal is reached. Managers may come and go meanwhile; `last` is the latest that one of them said.
-async fn follow(
+/// Has `look` see every word of how a change goes, until it finds what it looks for. Managers may come and go meanwhile;
+/// `last` is the latest that one of them said.
+pub(crate) async fn follow<T>(
     cluster: &mut Cluster,
     goal: &ConvergeRequest,
-    display: &mut Display,
     last: &mut Option<Progress>,
-) -> Result<(), Failure> {
+    mut look: impl AsyncFnMut(&mut Cluster, &Progress) -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
     let operand = goal.targets.join(", ");
     let operation = Operation { operand: &operand, effect: Effect::Reads, list: "gantry services" };
     loop {
@@ -107,9 +112,13 @@ async fn follow(
             async move { client.converge(goal).await }
         });
         match opened.await {
-            Ok(stream) => {
-                if read(stream, operation, display, last).await? {
-                    return Ok(());
+            Ok(mut stream) => {
+                while let Some(progress) = next(&mut stream, operation).await? {
+                    let found = look(cluster, &progress).await?;
+                    *last = Some(progress);
+                    if let Some(found) = found {
+                        return Ok(found);
+                    }
                 }
                 cluster.turn_away();
             }
@@ -121,26 +130,15 @@ async fn follow(
     }
 }
 
-/// Reads one stream to its end: whether the goal is reached.
-async fn read(
-    mut stream: Streaming<Progress>,
+/// What the stream says next; `None` where it is to be opened again.
+async fn next(
+    stream: &mut Streaming<Progress>,
     operation: Operation<'_>,
-    display: &mut Display,
-    last: &mut Option<Progress>,
-) -> Result<bool, Failure> {
-    loop {
-        let message = match timeout_at(Instant::now() + QUIET, stream.message()).await {
-            Ok(Ok(message)) => message,
-            Ok(Err(status)) if is_passing(&status) => return Ok(false),
-            Ok(Err(status)) => return Err(operation.refused(&status).into()),
-            Err(_) => return Ok(false),
-        };
-        let Some(progress) = message else { return Ok(false) };
-        display.show(&progress);
-        let is_converged = progress.converged;
-        *last = Some(progress);
-        if is_converged {
-            return Ok(true);
-        }
+) -> Result<Option<Progress>, Failure> {
+    match timeout_at(Instant::now() + QUIET, stream.message()).await {
+        Ok(Ok(progress)) => Ok(progress),
+        Ok(Err(status)) if is_passing(&status) => Ok(None),
+        Ok(Err(status)) => Err(operation.refused(&status).into()),
+        Err(_) => Ok(None),
     }
 }

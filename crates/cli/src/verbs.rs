@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod attach;
+mod commit;
 mod cp;
 mod deploy;
 mod diff;
@@ -15,6 +16,7 @@ mod pause;
 mod ps;
 mod registry;
 mod rm;
+mod run;
 mod scale;
 mod services;
 mod stacks;
@@ -36,6 +38,7 @@ pub(crate) use cp::CopyError;
 pub(crate) use deploy::{StackNameError, UndeployableError};
 pub(crate) use exec::NoTerminalError;
 pub(crate) use registry::LoginError;
+pub(crate) use run::RunError;
 pub(crate) use transfer::SaveError;
 
 /// What a user asks of a cluster.
@@ -49,6 +52,7 @@ pub enum UserCommand {
     Ps(ps::Ps),
     Inspect(inspect::Inspect),
     Logs(logs::Logs),
+    Run(run::Run),
     Exec(exec::Exec),
     Attach(attach::Attach),
     Cp(cp::Cp),
@@ -59,6 +63,7 @@ pub enum UserCommand {
     #[command(visible_alias = "resume")]
     Unpause(pause::Unpause),
     Diff(diff::Diff),
+    Commit(commit::Commit),
     #[command(subcommand)]
     Node(node::Node),
     #[command(subcommand)]
@@ -73,6 +78,7 @@ pub enum UserCommand {
 impl UserCommand {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let done = match self {
+            Self::Run(command) => return command.run(session).await,
             Self::Exec(command) => return command.run(session).await,
             Self::Attach(command) => return command.run(session).await,
             Self::Deploy(command) => command.run(session).await,
@@ -90,6 +96,7 @@ impl UserCommand {
             Self::Pause(command) => command.run(session).await,
             Self::Unpause(command) => command.run(session).await,
             Self::Diff(command) => command.run(session).await,
+            Self::Commit(command) => command.run(session).await,
             Self::Node(command) => command.run(session).await,
             Self::Image(command) => command.run(session).await,
             Self::Registry(command) => command.run(session).await,

@@ -130,7 +130,8 @@ fn slots(state: &State) -> Option<String> {
             return Some(format!("service {} is still being removed", service.name));
         }
         let plan = controllers::plan(state, controllers::Object::Service(id), state.time());
-        let final_word = |why: &Waiting| matches!(why, Waiting::GivenUp | Waiting::Completed);
+        let final_word =
+            |why: &Waiting| matches!(why, Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce);
         let given: BTreeSet<u32> = plan.notes.iter().filter(|n| final_word(&n.why)).map(|n| n.slot).collect();
         let tasks = state.tasks_of(id).filter(|(_, task)| task.is_live() && task.desired == Desired::Running);
         let live: BTreeMap<u32, _> = tasks.map(|(id, task)| (id.slot, (id, task))).collect();

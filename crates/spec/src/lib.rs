@@ -59,6 +59,7 @@ use model::{Name, ServiceSpec};
 pub use duration::parse_duration;
 pub use problem::{Problem, Problems};
 pub use render::render;
+pub use words::{InvalidCommand, split as split_command};
 
 use interpolate::Interpolation;
 use problem::Report;

@@ -1,7 +1,7 @@
 //! A command line into words, as Compose has it (mattn/go-shellwords): no shell reads `command: sleep 60`.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidCommand {
+pub enum InvalidCommand {
     #[error("a quote {0} is never closed")]
     UnclosedQuote(char),
     #[error("a backslash at the end escapes nothing")]
@@ -24,7 +24,7 @@ impl InvalidCommand {
 ///
 /// Docker drops what follows an unquoted `;`, `&`, `|`, `<` or `>`; here that is an error, since nobody means
 /// it.
-pub(crate) fn split(text: &str) -> Result<Vec<String>, InvalidCommand> {
+pub fn split(text: &str) -> Result<Vec<String>, InvalidCommand> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

@@ -64,6 +64,11 @@ pub(crate) fn pulled(image: &api::Image) -> String {
     arrived("pulled", image)
 }
 
+/// The same of one that was made of a container.
+pub(crate) fn committed(image: &api::Image) -> String {
+    arrived("committed", image)
+}
+
 fn arrived(how: &str, image: &api::Image) -> String {
     let api::Image { name, digest, size, imported: _, nodes, origin: _ } = image;
     let (digest, size, nodes) = (short(digest), Bytes(*size), nodes.join(", "));

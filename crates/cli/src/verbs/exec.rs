@@ -26,15 +26,8 @@ use crate::terminal;
   gantry exec -i hello/db -- psql < dump.sql
   gantry exec -u 0 -e DEBUG=1 -w /srv s1-2-3 ./check")]
 pub struct Exec {
-    /// Send it this command's stdin
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long, conflicts_with = "no_tty")]
-    tty: bool,
-    /// Give it no terminal, also when called from one
-    #[arg(short = 'T', long)]
-    no_tty: bool,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Run it as this user of the container's: a name or id, and a group after a `:`
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
@@ -55,29 +48,43 @@ pub struct Exec {
     command: Vec<String>,
 }
 
+/// What the user wants a command in a container to have of this one's.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// Send it this command's stdin
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long, conflicts_with = "no_tty")]
+    tty: bool,
+    /// Give it no terminal, also when called from one
+    #[arg(short = 'T', long)]
+    no_tty: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a terminal with input was asked for, and stdin is no terminal")]
 pub(crate) struct NoTerminalError;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as NAME=VALUE, or NAME for the value that it has here")]
-struct InvalidVariable;
+pub(super) struct InvalidVariable;
 
-fn variable(text: &str) -> Result<String, InvalidVariable> {
+pub(super) fn variable(text: &str) -> Result<String, InvalidVariable> {
     if text.is_empty() || text.starts_with('=') { Err(InvalidVariable) } else { Ok(text.to_owned()) }
 }
 
 /// What the command's stdin, stdout and stderr are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Streams {
-    terminal: bool,
-    stdin: bool,
+pub(super) struct Streams {
+    pub(super) terminal: bool,
+    pub(super) stdin: bool,
 }
 
 impl Exec {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let Streams { terminal, stdin } =
-            self.streams(io::stdin().is_terminal(), session.output.stdout_is_terminal)?;
+            self.wanted.streams(io::stdin().is_terminal(), session.output.stdout_is_terminal)?;
         let what = begin::What::Exec(stream::Exec {
             args: self.command,
             env: environment(&self.env, |name| std::env::var(name).ok()),
@@ -98,9 +105,15 @@ impl Exec {
             Ended::Quiet | Ended::Detached => Err(unknown.into()),
         }
     }
+}
 
+impl Wanted {
     /// As Compose's `exec`, a terminal where there is one; but `-i` alone is Docker's `-i`: a pipe.
-    fn streams(&self, stdin_is_terminal: bool, stdout_is_terminal: bool) -> Result<Streams, NoTerminalError> {
+    pub(super) fn streams(
+        self,
+        stdin_is_terminal: bool,
+        stdout_is_terminal: bool,
+    ) -> Result<Streams, NoTerminalError> {
         let has_terminal = stdin_is_terminal && stdout_is_terminal;
         let terminal = !self.no_tty && (self.tty || has_terminal && !self.interactive);
         if self.tty && self.interactive && !stdin_is_terminal {
@@ -108,6 +121,11 @@ impl Exec {
         }
         // A terminal is there to be typed at. What else stdin is, a script's own text say, is left alone unless asked for.
         Ok(Streams { terminal, stdin: self.interactive || terminal && stdin_is_terminal })
+    }
+
+    /// The same for a command that is not waited for: what was asked for, whatever there is here.
+    pub(super) fn asked(self) -> Streams {
+        Streams { terminal: self.tty, stdin: self.interactive }
     }
 }
 
@@ -122,7 +140,7 @@ pub(super) async fn has_begun(talk: &mut Talk) -> Result<stream::Begun, Failure>
 }
 
 /// Variables as they are sent. One that is named without a value and has none here is left out, as Docker does.
-fn environment(given: &[String], own: impl Fn(&str) -> Option<String>) -> Vec<String> {
+pub(super) fn environment(given: &[String], own: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let set = |variable: &String| match variable.contains('=') {
         true => Some(variable.clone()),
         false => own(variable).map(|value| format!("{variable}={value}")),
@@ -174,7 +192,7 @@ mod tests {
     #[test]
     fn a_terminal_is_given_where_there_is_one_and_a_script_keeps_its_stdin() {
         let streams = |line: &str, stdin, stdout| {
-            let streams = parsed(line).streams(stdin, stdout).map(|it| (it.terminal, it.stdin));
+            let streams = parsed(line).wanted.streams(stdin, stdout).map(|it| (it.terminal, it.stdin));
             streams.map_err(|error| error.to_string())
         };
         for (line, stdin, stdout, expected) in [

@@ -10,7 +10,7 @@ use model::ImageName;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::oneshot;
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 use wire::proto::api::{Image, ImportChunk, ImportProgress};
 
 use crate::cluster::{CallError, Client, Effect, Operation, PATIENCE, is_passing};
@@ -101,12 +101,17 @@ async fn import(
     operation: Operation<'_>,
     display: &mut ImportDisplay,
 ) -> Result<Image, CallError> {
-    let failed = |status: Status| match is_passing(&status) {
-        true => operation.broken(status.message()),
-        false => operation.refused(&status),
-    };
-    let mut answers = client.import_image(chunks).await.map_err(failed)?.into_inner();
-    while let Some(progress) = answers.message().await.map_err(failed)? {
+    let answers = client.import_image(chunks).await.map_err(|status| failed(operation, &status))?;
+    follow(answers.into_inner(), operation, display).await
+}
+
+/// Shows how an image comes into the cluster; the image.
+pub(super) async fn follow(
+    mut answers: Streaming<ImportProgress>,
+    operation: Operation<'_>,
+    display: &mut ImportDisplay,
+) -> Result<Image, CallError> {
+    while let Some(progress) = answers.message().await.map_err(|status| failed(operation, &status))? {
         let ImportProgress { stage, bytes, image } = progress;
         match image {
             Some(image) => return Ok(image),
@@ -114,6 +119,13 @@ async fn import(
         }
     }
     Err(operation.broken("the manager said no last word"))
+}
+
+fn failed(operation: Operation<'_>, status: &Status) -> CallError {
+    match is_passing(status) {
+        true => operation.broken(status.message()),
+        false => operation.refused(status),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{
     Health, LogIndex, Name, RequestId, RestartCondition, RestartPolicy, ServiceName, ServiceSpec, TaskSpec,
 };
-use state::{Command, Declared, Service, State};
+use state::{Command, Declared, Rejected, Service, State};
 use tonic::Status;
 use wire::proto::api::{RunOnceReply, RunOnceRequest};
 
@@ -59,9 +59,8 @@ fn declared(
     stack: &Name,
     request: &RunOnceRequest,
 ) -> Result<Declared, Status> {
-    let (_, service) = state.service_named(of).ok_or_else(|| {
-        Status::not_found(format!("there is no service `{of}`; `gantry services` lists them"))
-    })?;
+    let unknown = || refused(&Rejected::NoService(of.clone()));
+    let (_, service) = state.service_named(of).ok_or_else(unknown)?;
     if state.stack(stack).is_some() {
         return Err(Status::already_exists(format!("there is a stack `{stack}` already")));
     }
@@ -270,8 +269,8 @@ mod tests {
             let status = run(&api, asked).await.unwrap_err();
             (status.code(), status.message().to_owned())
         };
-        let (code, why) = refused(RunOnceRequest { service: "hello/nobody".to_owned(), ..request(1) }).await;
-        assert_eq!((code, why.contains("there is no service `hello/nobody`")), (Code::NotFound, true));
+        let unknown = RunOnceRequest { service: "hello/nobody".to_owned(), ..request(1) };
+        assert_eq!(refused(unknown).await, (Code::NotFound, "there is no service `hello/nobody`".to_owned()));
         let taken = RunOnceRequest { name: "hello".to_owned(), ..request(2) };
         assert_eq!(
             refused(taken).await,

@@ -159,7 +159,7 @@ pub(super) fn notes(state: &State, id: model::ServiceId, now: Timestamp) -> Vec<
     notes
         .map(|note| {
             let why = match note.why {
-                Waiting::ToTryAgain { .. } | Waiting::GivenUp => said(note.slot),
+                Waiting::ToTryAgain { .. } | Waiting::GivenUp | Waiting::OnlyOnce => said(note.slot),
                 Waiting::ForItsPredecessor(_) | Waiting::Completed | Waiting::ItsTurn => None,
             };
             (note.slot, why.map_or_else(|| note.to_string(), |why| format!("{note}: {why}")))
