@@ -132,14 +132,11 @@ fn after(
         RestartCondition::Always => true,
     };
     match policy.max_attempts {
-<<<<<<< HEAD
-        // Not completed: nobody may take it for a task that did what it was there for.
-        _ if !wants_restart && (unhealthy || exit == Exit::Unknown) => Effect::End(Ended::GaveUp),
-=======
         // Not completed: nobody may take it for a task that did what it was there for. An image that could not be pulled is
         // the usual reason for one that never started.
-        _ if !wants_restart && (unhealthy || exit == Exit::NotStarted) => Effect::End(Ended::GaveUp),
->>>>>>> r-pull
+        _ if !wants_restart && (unhealthy || matches!(exit, Exit::Unknown | Exit::NotStarted)) => {
+            Effect::End(Ended::GaveUp)
+        }
         _ if !wants_restart => Effect::End(Ended::Completed),
         // The first attempt is not a restart.
         Some(most) if observed.attempt > most => Effect::End(Ended::GaveUp),
