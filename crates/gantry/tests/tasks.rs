@@ -122,7 +122,8 @@ fn from_a_terminal_the_command_has_one_and_ours_is_given_back() {
     let ended = running.end();
     until("the command to end", || !is_listed());
     // `script` passes on that its own input is at its end, which the terminal echoes.
-    let lines = ended.stdout.lines().map(|line| line.trim_start_matches("^@").trim_start_matches("^D\u{8}\u{8}"));
+    let lines =
+        ended.stdout.lines().map(|line| line.trim_start_matches("^@").trim_start_matches("^D\u{8}\u{8}"));
     let modes: Vec<&str> = lines.filter(|line| line.matches(':').count() > 10).collect();
     assert_eq!((modes.len(), modes.first()), (2, modes.last()), "{ended}");
 }

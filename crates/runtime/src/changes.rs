@@ -472,7 +472,8 @@ mod tests {
         }
         assert_eq!(names(full(), 3).unwrap().map(|names| names.len()), Some(3));
         assert_eq!(names(full(), 2).unwrap(), None);
-        let compared = |most| compare(dir.path(), &[], BTreeSet::new(), most);
+        let layers = || super::Layers::open(dir.path(), &[], BTreeSet::new()).unwrap();
+        let compared = |most| compare(layers(), most);
         assert_eq!(compared(3).unwrap().len(), 3);
         assert!(matches!(compared(2), Err(ChangesError::TooMany)));
     }

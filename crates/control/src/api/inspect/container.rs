@@ -137,6 +137,7 @@ fn container(container: &ContainerSpec) -> Value {
         runtime,
         stop,
         logging,
+        hold,
     } = container;
     let ulimits = ulimits.iter().map(|(name, range)| (name.as_str(), ulimit(*range)));
     said([
@@ -165,6 +166,7 @@ fn container(container: &ContainerSpec) -> Value {
         ("runtime", json!(runtime)),
         ("stop", self::stop(*stop)),
         ("logging", self::logging(logging)),
+        ("hold", json!(hold)),
     ])
 }
 

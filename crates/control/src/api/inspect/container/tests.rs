@@ -79,6 +79,7 @@ fn full() -> ContainerSpec {
         storage_size: Some(Bytes(6)),
         runtime: text("crun"),
         stop: Stop { signal: Signal::from_number(2), grace: Duration::from_millis(1500) },
+        hold: true,
         logging: Logging { driver: LogDriver::Journald { tag: String::new() }, ..Logging::default() },
     }
 }
@@ -153,6 +154,7 @@ fn all_that_was_declared_is_said() {
         "storage_size_bytes": 6,
         "runtime": "crun",
         "stop": { "signal": "SIGINT", "grace_ms": 1500 },
+        "hold": true,
         "logging": { "driver": "journald", "max_size_bytes": 16_777_216, "max_files": 3 },
     });
     assert_eq!(container(&full()), expected);
