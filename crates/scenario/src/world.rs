@@ -60,7 +60,8 @@ struct Inner {
 struct Machine {
     containers: BTreeMap<TaskId, Container>,
     ledger: BTreeMap<TaskId, Vec<u8>>,
-    images: BTreeSet<Digest>,
+    /// When each came.
+    images: BTreeMap<Digest, Instant>,
     subnet: Option<Subnet>,
     /// Told when an image has come by itself, and when one could not for want of room.
     arrived: Arc<Notify>,
@@ -123,7 +124,7 @@ impl World {
 
     /// Puts an image on a node, as an import does.
     pub(crate) fn import(&self, node: NodeId, image: Digest) {
-        self.lock().machine(node).images.insert(image);
+        self.lock().machine(node).images.insert(image, Instant::now());
     }
 
     /// Puts an image into the registry.
@@ -198,7 +199,7 @@ impl World {
     }
 
     pub(crate) fn has_image(&self, node: NodeId, image: Digest) -> bool {
-        self.lock().machines.get(&node).is_some_and(|machine| machine.images.contains(&image))
+        self.lock().machines.get(&node).is_some_and(|machine| machine.images.contains_key(&image))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -234,7 +235,7 @@ impl World {
         if !machine.ledger.contains_key(&id) {
             self.trace.broken(format_args!("task {id} was started on {node} without a record of it"));
         }
-        if !machine.images.contains(&task.image) {
+        if !machine.images.contains_key(&task.image) {
             self.trace.broken(format_args!("task {id} was started on {node} without its image"));
         }
         let container = Container {

@@ -2,7 +2,7 @@
 
 use model::{Capabilities, Capability, Namespaces, Privileges, Scope, UserScope};
 
-use crate::problem::{Report, Span, shown};
+use crate::problem::{Report, shown};
 use crate::security;
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
@@ -17,7 +17,6 @@ pub(crate) struct Draft {
     pid: Placed<Scope>,
     uts: Placed<Scope>,
     cgroup: Placed<Scope>,
-    user: Placed<UserScope>,
 }
 
 impl Draft {
@@ -35,7 +34,7 @@ impl Draft {
             "pid" => self.pid = scope(value, "pid", &[], report),
             "uts" => self.uts = scope(value, "uts", &[], report),
             "cgroup" => self.cgroup = scope(value, "cgroup", &["private"], report),
-            "userns_mode" => self.user = user(value, report),
+            "userns_mode" => users(value, report),
             _ => return false,
         }
         true
@@ -49,29 +48,24 @@ impl Draft {
         matches!(self.uts, Some((_, Scope::Host)))
     }
 
-    /// A hardened service gets no new privileges, users of its own and no capability that it does not ask for.
-    /// What it says itself of the first two holds all the same; privileged it cannot be.
+    /// A hardened service gets no new privileges and no capability that it does not ask for. What it says itself of the first
+    /// holds all the same; privileged it cannot be.
     pub(crate) fn finish(self, hardened: bool, report: &mut Report<'_>) -> (Privileges, Namespaces) {
-        let Self { privileged, add, drop, security, ipc, pid, uts, cgroup, user } = self;
+        let Self { privileged, add, drop, security, ipc, pid, uts, cgroup } = self;
         let privileged = privileged.filter(|(_, privileged)| *privileged).map(|(span, _)| span);
         let namespaces = Namespaces {
             ipc: scope_of(ipc),
             pid: scope_of(pid),
             uts: scope_of(uts),
             cgroup: scope_of(cgroup),
-            user: user.map_or(if hardened { UserScope::Own } else { UserScope::Host }, |(_, user)| user),
+            user: UserScope::Host,
         };
-        match privileged {
-            Some(span) if hardened => report.error_with(
+        if let Some(span) = privileged.filter(|_| hardened) {
+            report.error_with(
                 span,
                 "a hardened service cannot be privileged",
                 "take it out, or write `x-gantry: {hardened: false}` in the service",
-            ),
-            Some(_) | None => {
-                let pid = pid.filter(|(_, scope)| *scope == Scope::Host).map(|(span, _)| span);
-                demand_host_users(namespaces.user, privileged, "`privileged`", report);
-                demand_host_users(namespaces.user, pid, "`pid: host`", report);
-            }
+            );
         }
         let (add, mut drop) = match privileged {
             // Docker's: it has them all, whatever else is said.
@@ -109,14 +103,6 @@ fn superfluous(capabilities: Placed<Capabilities>, key: &str, report: &mut Repor
     if let Some((span, _)) = capabilities {
         let message = format!("`privileged` gives all capabilities, so `{key}` means nothing");
         report.warning(span, message, "take one of them out");
-    }
-}
-
-/// The kernel gives nobody inside a user namespace power over what is outside.
-fn demand_host_users(user: UserScope, span: Option<Span>, what: &str, report: &mut Report<'_>) {
-    if let (UserScope::Own, Some(span)) = (user, span) {
-        let message = format!("{what} needs the node's users, and the service has users of its own");
-        report.error_with(span, message, "write `userns_mode: host`");
     }
 }
 
@@ -166,16 +152,18 @@ fn scope(node: &Node, key: &str, own: &[&str], report: &mut Report<'_>) -> Place
     None
 }
 
-/// Docker knows `host` alone. `auto` and `private` are Podman's words for users of the container's own.
-fn user(node: &Node, report: &mut Report<'_>) -> Placed<UserScope> {
-    match typed::string(node, "`userns_mode`", report)? {
-        "" => None,
-        "host" => Some((node.span, UserScope::Host)),
-        "auto" | "private" => Some((node.span, UserScope::Own)),
-        other => {
+/// Docker knows `host` alone. `auto` and `private` are Podman's words for users of the container's own, which nodes do not do yet
+/// (`crates/runtime/DESIGN.md` says why).
+fn users(node: &Node, report: &mut Report<'_>) {
+    match typed::string(node, "`userns_mode`", report) {
+        None | Some("" | "host") => {}
+        Some(own @ ("auto" | "private")) => {
+            let message = format!("gantry does not do `userns_mode: {own}` yet");
+            report.error_with(node.span, message, "take it out: the container's users are the node's");
+        }
+        Some(other) => {
             let message = format!("`userns_mode` cannot be `{}`", shown(other));
-            report.error_with(node.span, message, "write host, or auto for users of the container's own");
-            None
+            report.error_with(node.span, message, "write host, or take it out");
         }
     }
 }

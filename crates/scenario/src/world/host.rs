@@ -11,11 +11,15 @@ use agent::ledger::{Assigned, Record};
 use futures::future::BoxFuture;
 use model::{Bytes, Digest, Exit, NodeId, Probe, Subnet, TaskId, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::world::{World, vigour};
 
 /// Of every machine's disk.
 const ROOM: Bytes = Bytes(100 << 20);
+
+/// How long an image that came stays new. The cluster hears of an import within seconds, faults or not, or the import has failed.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// One machine, as its agent holds it.
 #[derive(Clone)]
@@ -213,7 +217,7 @@ impl Host for SimHost {
     }
 
     fn images(&self) -> BoxFuture<'_, Vec<Digest>> {
-        Box::pin(async move { self.world.lock().machine(self.node).images.iter().copied().collect() })
+        Box::pin(async move { self.world.lock().machine(self.node).images.keys().copied().collect() })
     }
 
     fn fetch(&self, source: ImageSource) -> BoxFuture<'_, Result<(), Failure>> {
@@ -233,13 +237,19 @@ impl Host for SimHost {
     fn shelf(&self) -> BoxFuture<'_, Result<Shelf, Failure>> {
         Box::pin(async move {
             let mut inner = self.world.lock();
-            // In peace there is room for everything, and all of it was used just now.
-            let (free, used) = if inner.wild { (0, Timestamp(0)) } else { (ROOM.0, Timestamp(u64::MAX)) };
+            let is_wild = inner.wild;
+            // In peace there is room for everything, and all of it was used just now; otherwise what has been there for a
+            // while was not used for ever.
+            let used = |came: Instant| match is_wild && came.elapsed() > FRESH {
+                true => Timestamp(0),
+                false => Timestamp(u64::MAX),
+            };
+            let free = if is_wild { 0 } else { ROOM.0 };
             let images = inner.machine(self.node).images.iter();
-            let images = images.map(|image| Shelved {
+            let images = images.map(|(image, came)| Shelved {
                 digest: *image,
                 size: Bytes(1 << 20),
-                used,
+                used: used(*came),
                 busy: false,
                 whole: true,
             });

@@ -86,11 +86,16 @@ fn a_namespace_is_the_nodes_or_the_containers_own() {
     "#]],
     );
     check_web(
-        "ipc: private\npid: ~\ncgroup: private\nuserns_mode: auto",
+        "ipc: private\npid: ~\ncgroup: private",
         expect![[r#"
         web
           image nginx:latest
-          users of its own
+    "#]],
+    );
+    check_web(
+        "userns_mode: auto",
+        expect![[r#"
+        error a.yaml:4:18: gantry does not do `userns_mode: auto` yet; take it out: the container's users are the node's
     "#]],
     );
     check_web(
@@ -100,7 +105,7 @@ fn a_namespace_is_the_nodes_or_the_containers_own() {
         error a.yaml:5:10: gantry does not do `pid: service:db` yet; write host, or take it out for one of the container's own
         error a.yaml:6:10: `uts` cannot be `private`; write host, or take it out for one of the container's own
         error a.yaml:7:13: `cgroup` cannot be `none`; write host, or take it out for one of the container's own
-        error a.yaml:8:18: `userns_mode` cannot be `keep-id`; write host, or auto for users of the container's own
+        error a.yaml:8:18: `userns_mode` cannot be `keep-id`; write host, or take it out
     "#]],
     );
 }
@@ -130,13 +135,6 @@ fn who_is_privileged_has_all_capabilities_and_the_nodes_users() {
     "#]],
     );
     check_web(
-        "privileged: true\nuserns_mode: private\npid: host",
-        expect![[r#"
-        error a.yaml:4:5: `privileged` needs the node's users, and the service has users of its own; write `userns_mode: host`
-        error a.yaml:6:10: `pid: host` needs the node's users, and the service has users of its own; write `userns_mode: host`
-    "#]],
-    );
-    check_web(
         "privileged: false\ncap_drop: [ALL]",
         expect![[r#"
         web
@@ -157,21 +155,14 @@ fn a_hardened_service_keeps_what_it_asks_for() {
           add CAP_NET_BIND_SERVICE
           drop all
           no new privileges
-          users of its own
     "#]],
     );
     check_web(
-        "x-gantry: {hardened: true}\nread_only: false\nuserns_mode: host\nsecurity_opt: [\"no-new-privileges:false\"]",
+        "x-gantry: {hardened: true}\nread_only: false\nsecurity_opt: [\"no-new-privileges:false\"]",
         expect![[r#"
         web
           image nginx:latest
           drop all
-    "#]],
-    );
-    check_web(
-        "x-gantry: {hardened: true}\npid: host",
-        expect![[r#"
-        error a.yaml:5:10: `pid: host` needs the node's users, and the service has users of its own; write `userns_mode: host`
     "#]],
     );
 }
@@ -186,7 +177,6 @@ fn a_whole_project_is_hardened_but_for_those_who_say_otherwise() {
           read-only
           drop all
           no new privileges
-          users of its own
         b
           image nginx:latest
     "#]],
