@@ -45,10 +45,10 @@ impl Check {
         };
         let time = |wanted: Option<Duration>, image: Option<Duration>, constant: Duration| {
             let said = |time: &Duration| !time.is_zero();
-            wanted.filter(said).or(image.filter(said)).unwrap_or(constant)
+            wanted.filter(said).or_else(|| image.filter(said)).unwrap_or(constant)
         };
         let said = |retries: &u32| *retries > 0;
-        let retries = wanted.retries.filter(said).or(image.retries.filter(said));
+        let retries = wanted.retries.filter(said).or_else(|| image.retries.filter(said));
         Some(Self {
             probe: wanted.probe.clone().or_else(|| image.probe.clone())?,
             interval: time(wanted.interval, image.interval, HealthCheck::INTERVAL).max(LEAST),

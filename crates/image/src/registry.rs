@@ -134,10 +134,13 @@ fn speaks(error: &RequestError) -> bool {
 /// Not across registries: one that gives a byte a minute could name anybody's layers, and nobody else would get them.
 // A std mutex around the map: it is held for one map operation and never across an await.
 #[derive(Debug, Default)]
-struct Turns(Mutex<BTreeMap<(RegistryHost, Digest), Weak<tokio::sync::Mutex<()>>>>);
+struct Turns(Mutex<BTreeMap<(RegistryHost, Digest), Weak<Turn>>>);
+
+/// Held by who downloads.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Turns {
-    fn of(&self, registry: &RegistryHost, blob: Digest) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, registry: &RegistryHost, blob: Digest) -> Arc<Turn> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| turn.strong_count() > 0);
         let key = (registry.clone(), blob);

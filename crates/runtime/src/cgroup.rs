@@ -279,8 +279,8 @@ fn is_gone(error: &io::Error) -> bool {
 /// Makes the cgroup that a container's is to be in, with the container's own, so that nobody who takes an empty one away takes
 /// this one. What is made is marked as ours, and one that was there before is not.
 pub(crate) fn make_parent(hierarchies: &Hierarchies, parent: &str, path: &str) -> io::Result<()> {
-    let hierarchies = hierarchies.0.iter().filter(|hierarchy| hierarchy.holds_containers());
-    hierarchies.map(|hierarchy| make_in(&hierarchy.mount, parent, path)).collect()
+    let mut hierarchies = hierarchies.0.iter().filter(|hierarchy| hierarchy.holds_containers());
+    hierarchies.try_for_each(|hierarchy| make_in(&hierarchy.mount, parent, path))
 }
 
 fn make_in(mount: &Path, parent: &str, path: &str) -> io::Result<()> {

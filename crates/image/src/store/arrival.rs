@@ -12,7 +12,7 @@ pub struct Arrival(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    File(Ingest),
+    File(Box<Ingest>),
     Layer(Box<IngestLayer>),
 }
 
@@ -22,7 +22,7 @@ impl Store {
         // In this process it would only hold up the download.
         let kind = match layer.filter(|_| self.unpacker.is_some()) {
             Some(diff_id) => Kind::Layer(Box::new(self.ingest_layer(&blob.digest, blob.size, diff_id)?)),
-            None => Kind::File(self.ingest(&blob.digest, blob.size)?),
+            None => Kind::File(Box::new(self.ingest(&blob.digest, blob.size)?)),
         };
         Ok(Arrival(kind))
     }

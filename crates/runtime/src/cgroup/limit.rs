@@ -62,7 +62,7 @@ pub(crate) fn limit(hierarchies: &Hierarchies, path: &str, limits: &Limits, tuni
         .collect();
     for setting in settings {
         if let Err(error) = set(hierarchies, path, &setting)
-            && !(setting.only_with_swap && !has_swap())
+            && (!setting.only_with_swap || has_swap())
         {
             warnings.push(format!("the limit on {} is not in force: {error}", setting.what));
         }

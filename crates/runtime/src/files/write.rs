@@ -116,7 +116,8 @@ impl Place {
         for _ in 0..LINKS {
             let not_found = || FilesError::NotFound { path: path.clone() };
             let name = path.file_name().ok_or_else(not_found)?.to_owned();
-            let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("/"));
+            let parent =
+                path.parent().filter(|parent| *parent != Path::new("")).unwrap_or_else(|| Path::new("/"));
             let dir = match resolve(root, parent, DIRECTORY) {
                 Ok(dir) => dir,
                 Err(Errno::NOTDIR) => return Err(FilesError::NotADirectory { path: parent.to_owned() }),

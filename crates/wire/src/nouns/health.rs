@@ -238,9 +238,9 @@ mod tests {
     }
 
     /// Everything that is said of messages that are wrong.
-    fn complaints<M: Debug, P>(messages: impl IntoIterator<Item = P>) -> String
+    fn complaints<M, P>(messages: impl IntoIterator<Item = P>) -> String
     where
-        M: TryFrom<P, Error = Invalid>,
+        M: Debug + TryFrom<P, Error = Invalid>,
     {
         let complaint = |message: P| {
             let invalid = M::try_from(message).unwrap_err();

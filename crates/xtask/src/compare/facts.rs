@@ -153,7 +153,7 @@ fn is_made_up(name: &str) -> bool {
     is_id || task
 }
 
-/// `CapBnd:	00000000a80425fb`: one fact for each capability. Others as they are.
+/// `CapBnd: 00000000a80425fb`: one fact for each capability. Others as they are.
 fn status(line: &str) -> Vec<(String, String)> {
     let Some((name, value)) = line.split_once(':') else { return Vec::new() };
     if name.starts_with("Cap") {

@@ -45,12 +45,11 @@ pub(super) async fn into(dir: PathBuf, asked: CopyIn, ear: &mut Ear<'_>, mouth: 
     let feed = async move {
         while let Some(kind) = ear.hear().await {
             match kind {
-                piece::Kind::Data(data) => {
-                    if pieces.send(Some(data)).await.is_err() {
-                        // It has failed and says why itself.
-                        return Ok(());
-                    }
-                }
+                piece::Kind::Data(data) => match pieces.send(Some(data)).await {
+                    Ok(()) => {}
+                    // It has failed and says why itself.
+                    Err(_) => return Ok(()),
+                },
                 piece::Kind::End(_) => {
                     let _ = pieces.send(None).await;
                     return Ok(());

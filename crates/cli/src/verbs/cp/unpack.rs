@@ -73,7 +73,7 @@ impl Target {
     /// A file or directory that is no directory yet, by its own name.
     fn beside(path: &Path) -> Result<Self, CopyError> {
         let name = path.file_name().ok_or_else(|| CopyError::NotADirectory(path.to_owned()))?;
-        let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+        let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or_else(|| Path::new("."));
         match fs::metadata(dir) {
             Ok(about) if about.is_dir() => Ok(Self { dir: dir.to_owned(), name: Some(name.to_owned()) }),
             Ok(_) => Err(CopyError::NotADirectory(dir.to_owned())),
