@@ -31,7 +31,7 @@ fn sh(cluster: &Cluster, args: &[&str], script: &str) -> Call {
 
 fn stacks(cluster: &Cluster) -> Vec<String> {
     let stacks: Value = serde_json::from_str(&cluster.stacks()).unwrap();
-    let names = stacks.as_array().unwrap().iter().map(|stack| stack["name"].as_str().unwrap().to_owned());
+    let names = stacks.as_array().unwrap().iter().map(|stack| stack["stack"].as_str().unwrap().to_owned());
     names.collect()
 }
 

@@ -92,7 +92,7 @@ pub struct Run {
     /// The service that it is like, as STACK/SERVICE
     service: ServiceName,
     /// The command and its arguments, in place of the service's
-    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
