@@ -82,7 +82,8 @@ fn summarise(results: &[(&str, Outcome, Duration)], total: Duration) -> Result<(
 }
 
 fn packages() -> Result<Outcome> {
-    let installed = packages::ensure(&packages::ALL)?;
+    let mut installed = packages::ensure(&packages::ALL)?;
+    installed.extend(packages::ensure_unstarted(&packages::TESTS)?);
     let what = if installed.is_empty() {
         "all there".to_owned()
     } else {

@@ -10,7 +10,7 @@ use crate::command::Call;
 use crate::output::complain;
 
 /// What a build and a run on a fresh machine lack.
-pub(crate) const ALL: [&str; 11] = [
+pub(crate) const ALL: [&str; 9] = [
     // bindgen reads RocksDB's headers through it.
     "libclang-dev",
     // libcontainer's seccomp filters, and what its device rules for cgroup v2 are compiled with.
@@ -25,10 +25,11 @@ pub(crate) const ALL: [&str; 11] = [
     // What test images are made of.
     "busybox-static",
     "mmdebstrap",
-    // A real registry, and a client of it that is not ours.
-    "docker-registry",
-    "skopeo",
 ];
+
+/// What the tests need besides: a real registry, and a client of it that is not ours. The registry is a service, which only
+/// the tests start.
+pub(crate) const TESTS: [&str; 2] = ["docker-registry", "skopeo"];
 
 /// Installs those of `wanted` that are missing, and returns them.
 pub(crate) fn ensure(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
@@ -61,15 +62,15 @@ pub(crate) fn ensure(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
 
 /// As [`ensure`], of packages that are services, or need some: none of them is started. Docker's would put rules of its
 /// own into the machine's packet filter, which then drops what dev clusters forward.
-pub(crate) fn ensure_unstarted(wanted: &[&'static str]) -> Result<()> {
+pub(crate) fn ensure_unstarted(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
     if missing(wanted)?.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if !is_root()? {
-        return ensure(wanted).map(drop);
+        return ensure(wanted);
     }
     let _policy = Policy::begin()?;
-    ensure(wanted).map(drop)
+    ensure(wanted)
 }
 
 /// Asked by Debian's packages before they start a service (invoke-rc.d(8)); 101 is "no".

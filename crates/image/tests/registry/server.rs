@@ -244,10 +244,13 @@ async fn write(stream: &mut TcpStream, reply: Reply, is_head: bool) -> std::io::
         Body::Endless(piece) => loop {
             stream.write_all(&piece).await?;
         },
-        Body::Drip => loop {
-            stream.write_all(b" ").await?;
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        },
+        Body::Drip => {
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(5));
+            loop {
+                pace.tick().await;
+                stream.write_all(b" ").await?;
+            }
+        }
         Body::Silence => Ok(()),
     }
 }
