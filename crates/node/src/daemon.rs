@@ -1,6 +1,7 @@
 //! What runs on a node, in the order in which it is started.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -80,6 +81,7 @@ pub(crate) fn run(data: &Path) -> Result<(), DaemonError> {
     }
     let config = Config::load(data)?;
     let _lock = lock(data)?;
+    runtime::heap::keep_together();
     let threads = Threads::start()?;
     let ended = threads.main.block_on(live(data, config, &threads));
     // Effects that are cut short here are repeated by the next daemon; waiting for one that hangs would only keep it out.
@@ -127,6 +129,16 @@ fn lock(data: &Path) -> Result<File, DaemonError> {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(DaemonError::Locked { path: data.to_owned() }),
         Err(std::fs::TryLockError::Error(source)) => Err(DaemonError::Lock { path, source }),
+    }
+}
+
+/// How often memory is given back that nobody uses: a burst of starts leaves megabytes of it.
+const THRIFT: Duration = Duration::from_secs(5);
+
+async fn thrift() -> Infallible {
+    loop {
+        tokio::time::sleep(THRIFT).await;
+        let _given = tokio::task::spawn_blocking(runtime::heap::give_back).await;
     }
 }
 
@@ -187,6 +199,7 @@ async fn live(data: &Path, config: Config, threads: &Threads) -> Result<(), Daem
         served = serve(doors) => served?,
         failure = failed => return Err(failure.into()),
         never = agent.run() => match never {},
+        never = thrift() => match never {},
         () = streams.run(opened) => {}
         () = leading => return Err(DaemonError::Ended("the leader's loops")),
         _ = heartbeats.join_next() => return Err(DaemonError::Ended("this node's heartbeats")),
@@ -288,7 +301,7 @@ async fn found(
     ];
     // With others in the cluster already, this node may come back and find that it does not lead: it was founded then.
     if parts.store.state().cluster().is_none() {
-        let proposal = Proposal { at: wall_clock(), request: None, commands };
+        let proposal = Proposal { at: wall_clock(), request: None, by: None, commands };
         let outcomes = parts.store.propose(proposal).await.map_err(|error| failed(error.to_string()))?;
         match outcomes.as_slice() {
             [Ok(_), Ok(Done::Admitted(id))] if *id == parts.node => {}

@@ -142,6 +142,7 @@ pub(crate) fn trim_memory() {
     const IN_USE: usize = 16 << 10;
     /// More than the stack ever was; below it is nothing for a long way.
     const DEEPEST: usize = 512 << 10;
+    let_go_of_code();
     // SAFETY: it concerns memory that nobody has, and the process has one thread.
     unsafe { libc::malloc_trim(0) };
     // A container's init may be on a stack that libcontainer mapped, of the size of this limit, with something else below it.
@@ -156,6 +157,25 @@ pub(crate) fn trim_memory() {
     let _beyond = unsafe {
         libc::madvise(std::ptr::with_exposed_provenance_mut(end - DEEPEST), DEEPEST, libc::MADV_DONTNEED)
     };
+}
+
+/// Unmaps the pages of the program's code. Making a container has touched some hundreds of them, and waiting for its end takes a few,
+/// which are mapped again when they are called.
+fn let_go_of_code() {
+    let here = (let_go_of_code as *const ()).addr();
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    let code = maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        (rest.starts_with("r-xp") && (start..end).contains(&here)).then_some((start, end - start))
+    });
+    let Some((start, length)) = code else { return };
+    // SAFETY: nothing is ever written to these pages, so that the file has all of them. This very function's comes back with its
+    // next instruction.
+    let _kept =
+        unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED) };
 }
 
 /// What a shim reads from its signal descriptor.

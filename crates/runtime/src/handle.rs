@@ -28,7 +28,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::binary::ShimBinary;
 use crate::cgroup::{self, CgroupError, Hierarchies};
-use crate::launch::Launch;
+use crate::launch::{Launch, Limits};
 use crate::protocol::{self, Op, Reply, Request};
 use crate::record::{self, Durability, Ended, ExitForm, LoadError, Started};
 use crate::removal;
@@ -402,6 +402,27 @@ fn end_shim(dir: &Path) -> Result<(), DestroyError> {
         true => Ok(()),
         false => Err(failed(io::ErrorKind::TimedOut.into())),
     }
+}
+
+/// Holds a container that runs to other limits than it was launched with. What the host does not do is returned, in words; so is
+/// that there is no such container.
+pub fn relimit(dir: &Path, limits: &Limits) -> Result<Vec<String>, RelimitError> {
+    let launch = Launch::load(dir)?.ok_or_else(|| RelimitError::NotLaunched { dir: dir.to_owned() })?;
+    let hierarchies = Hierarchies::find().map_err(RelimitError::Mounts)?;
+    let set = || cgroup::limit(&hierarchies, &launch.cgroup, limits, &launch.options.tuning);
+    // Where memory is counted with swap and without, the larger of two limits has to be raised first, and what was refused
+    // for that is accepted the second time.
+    Ok(if set().is_empty() { Vec::new() } else { set() })
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RelimitError {
+    #[error(transparent)]
+    Launch(#[from] LoadError),
+    #[error("nothing was launched in {dir}")]
+    NotLaunched { dir: PathBuf },
+    #[error("cannot read this host's mounts")]
+    Mounts(#[source] io::Error),
 }
 
 /// Removes a cgroup with all that is below it, killing what lives there: the shims' own, or a whole node's prefix when the

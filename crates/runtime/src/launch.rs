@@ -165,6 +165,11 @@ impl Launch {
         record::load(dir, record::LAUNCH)
     }
 
+    /// What a shim still needs once the container is made, which may run for years. The rest is in the file that it was read from.
+    pub(crate) fn settled(self) -> Self {
+        Self { layers: Vec::new(), args: Vec::new(), labels: BTreeMap::new(), files: BTreeMap::new(), ..self }
+    }
+
     /// The container's name to libcontainer.
     pub(crate) fn container(&self) -> String {
         format!("{}.{}", self.task, self.attempt)

@@ -113,7 +113,7 @@ fn begin(dir: &Path) -> Result<(Launch, Hierarchies, Container), StartError> {
     launch.check()?;
     let hierarchies = Hierarchies::find().map_err(StartError::Cgroups)?;
     match start::start(dir, &launch, &hierarchies) {
-        Ok(container) => Ok((launch, hierarchies, container)),
+        Ok(container) => Ok((launch.settled(), hierarchies, container)),
         Err(error) => {
             // The reason for the failure is what the user has to see; what could not be cleaned, `destroy` finds.
             let _remains = clean(dir, &launch, &hierarchies);

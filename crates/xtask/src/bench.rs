@@ -3,7 +3,7 @@
 //!
 //! A time runs from the start of the command (or of the fault) until a poll has seen the outcome, so each holds at least
 //! two starts of the client. Each is taken several times on one cluster, and the median is what counts. What a time is made
-//! of is then looked at on another cluster, whose daemons log each step.
+//! of is then looked at on another cluster, whose daemons log each step. Each sample begins after a minute's rest.
 //!
 //! [`node`] is `cargo xtask bench node`, of one machine beside its peers.
 
@@ -29,6 +29,11 @@ const SERVICE: &str = "load/web";
 /// How many tasks there are when a fault strikes and when memory is measured.
 const LOAD: u32 = 30;
 const HEAVY: u32 = 90;
+/// Before each sample. An ext4 without a journal gives out no inode again within a minute of its removal, and looks at each such
+/// inode for each new one: what the sample before has removed would be paid for by this one (`crates/runtime/DESIGN.md`).
+const REST: Duration = Duration::from_secs(61);
+/// Before memory is looked at.
+const AT_REST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -111,6 +116,10 @@ fn warm_up(cluster: &Cluster) -> Result<()> {
 fn measure(cluster: &Cluster, options: &Options, figures: &mut Figures) -> Result<()> {
     warm_up(cluster)?;
     for sample in 1..=options.samples {
+        wait::pause(REST)?;
+        // What has not run for a minute has left the processors' caches, and one task more or less is not what is waited for.
+        cluster.deploy_text(workload::sleepers(&[("web", 1)]), "first")?;
+        cluster.remove("first")?;
         let began = Instant::now();
         figures.scaling(cluster, sample)?;
         figures.faults(cluster)?;
@@ -143,6 +152,8 @@ impl Figures {
         self.write.push(timed(|| accepted(cluster, 2))?);
         cluster.scale(SERVICE, 1)?;
         self.up_to_load.push(scale(cluster, LOAD)?);
+        // A daemon gives back what a burst has left within five seconds, and has its tasks for much longer.
+        wait::pause(AT_REST)?;
         self.weigh(cluster)?;
         self.up_to_heavy.push(scale(cluster, HEAVY)?);
         scale(cluster, 1).map(drop)
