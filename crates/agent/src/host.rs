@@ -135,6 +135,8 @@ pub trait Host: Send + Sync + 'static {
     /// Starts a container from what was prepared. Returns once its process runs, with what was asked for and this node does
     /// not do. Not to be dropped while the agent lives: threads would go on making things that nobody waits for.
     fn start(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
+    /// Holds a container that runs to the limits that are assigned now. Returns what this node does not do.
+    fn relimit(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
     /// Asks a container that runs how it is. What takes longer than `timeout` has failed. Dropped, it is given up, and nothing
     /// of it goes on.
     fn probe(

@@ -210,6 +210,10 @@ impl Host for RealHost {
         .boxed()
     }
 
+    fn relimit(&self, task: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        self.containers.relimit(task, attempt).boxed()
+    }
+
     fn probe(
         &self,
         task: Arc<Assigned>,

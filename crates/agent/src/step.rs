@@ -92,14 +92,14 @@ pub fn step(desired: Desired, policy: &RestartPolicy, observed: &Observed, now: 
             Next::Do(Effect::Stop)
         }
         (None, Desired::Stopped | Desired::Removed, _) => Next::Do(Effect::End(Ended::Stopped)),
-        (None, Desired::Running, Container::Running) => Next::Hold(Why::Runs),
-        (None, Desired::Running, Container::Exited { exit, held, unhealthy }) => {
+        (None, Desired::Running | Desired::Yielding, Container::Running) => Next::Hold(Why::Runs),
+        (None, Desired::Running | Desired::Yielding, Container::Exited { exit, held, unhealthy }) => {
             Next::Do(after(policy, observed, held, (exit, unhealthy)))
         }
-        (None, Desired::Running, Container::None) => {
+        (None, Desired::Running | Desired::Yielding, Container::None) => {
             Next::Do(Effect::Start { attempt: observed.attempt + 1 })
         }
-        (None, Desired::Running, Container::Resting { noted }) => {
+        (None, Desired::Running | Desired::Yielding, Container::Resting { noted }) => {
             let until = noted.plus(delay(policy, observed.failures));
             // A clock that was set back must not hold a container down for as long.
             if until > now && noted <= now {

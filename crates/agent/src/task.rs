@@ -132,8 +132,12 @@ impl<H: Host> Worker<H> {
             };
             self.heard = heard;
             if *assigned != self.record.assigned {
+                let limits = self.record.assigned.spec.resources.limits;
                 self.record.assigned = Assigned::clone(&assigned);
                 self.write();
+                if limits != assigned.spec.resources.limits {
+                    self.relimit().await;
+                }
             }
             let now = self.means.clock.now();
             let next = step(assigned.desired, &assigned.spec.restart, &self.observed(), now);
@@ -187,7 +191,10 @@ impl<H: Host> Worker<H> {
         self.container = match self.means.host.find(self.record.assigned.id, self.attempt).await {
             Found::Running { ran } => {
                 self.take_up(&status, check, ran);
-                self.running()
+                self.container = self.running();
+                // The agent before this one may have been told of others and not have come to it.
+                self.relimit().await;
+                self.container
             }
             // Its end was taken note of already.
             Found::Exited { .. } | Found::Nothing if status.phase == Phase::Exited => {
@@ -197,6 +204,28 @@ impl<H: Host> Worker<H> {
             // It was started, or about to be, and nothing of it is left: the machine went down.
             Found::Nothing => self.exited(Exit::Unknown, Duration::ZERO),
         };
+    }
+
+    /// Holds a container that runs to limits that were changed. The next one is made with them.
+    async fn relimit(&mut self) {
+        if self.container != Container::Running {
+            return;
+        }
+        let (task, attempt) = (Arc::new(self.record.assigned.clone()), self.attempt);
+        let refused = match self.means.host.relimit(task, attempt).await {
+            Ok(refused) => refused,
+            Err(Failure(why)) => vec![format!("the limits are not as they should be: {why}")],
+        };
+        let news: Vec<String> =
+            refused.into_iter().filter(|warning| !self.course.warnings.contains(warning)).collect();
+        if news.is_empty() {
+            return;
+        }
+        self.course.warnings.extend(news);
+        self.course.warnings.truncate(WARNINGS);
+        if self.course.up.is_some() {
+            self.say_running(None);
+        }
     }
 
     /// Goes on with a container that runs.
@@ -539,7 +568,9 @@ impl<H: Host> Worker<H> {
         if self.record.remains {
             let given_back = match assigned.desired {
                 Desired::Removed => self.means.host.remove(assigned.id).await,
-                Desired::Running | Desired::Stopped => self.means.host.release(assigned.id).await,
+                Desired::Running | Desired::Yielding | Desired::Stopped => {
+                    self.means.host.release(assigned.id).await
+                }
             };
             if let Err(failure) = given_back {
                 return self.again("clean up after", &failure).await;

@@ -7,7 +7,7 @@ use crate::Exit;
 use crate::cluster::CallError;
 use crate::input::InputError;
 use crate::render::{lines_for_terminal, plain};
-use crate::settle::NotConverged;
+use crate::settle::{NotConverged, Unsuccessful};
 use crate::talk::TalkError;
 use crate::target::TargetError;
 use crate::verbs::{
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Call(#[from] CallError),
     #[error(transparent)]
     NotConverged(#[from] NotConverged),
+    #[error(transparent)]
+    Unsuccessful(#[from] Unsuccessful),
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
@@ -68,6 +70,7 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Input(_)
             | Self::Undeployable(_)
+            | Self::Unsuccessful(_)
             | Self::Terminal(_)
             | Self::Output(_)
             | Self::Answer { .. } => Exit::Failed,
@@ -81,6 +84,7 @@ impl Failure {
             Self::Target(_)
             | Self::Call(_)
             | Self::NotConverged(_)
+            | Self::Unsuccessful(_)
             | Self::Input(_)
             | Self::StackName(_)
             | Self::Talk(_)
@@ -98,6 +102,7 @@ impl Failure {
     fn details(&self) -> Vec<String> {
         match self {
             Self::NotConverged(error) => error.details(),
+            Self::Unsuccessful(error) => error.details(),
             Self::Run(error) => error.details(),
             Self::Target(_)
             | Self::Call(_)
@@ -120,6 +125,7 @@ impl Failure {
             Self::Target(error) => error.hint(),
             Self::Call(error) => error.hint(),
             Self::NotConverged(error) => Some(error.hint()),
+            Self::Unsuccessful(error) => Some(error.hint()),
             Self::Undeployable(error) => error.hint.clone(),
             Self::StackName(_) => Some("name the stack: `gantry deploy -f FILE STACK`".to_owned()),
             Self::Answer { .. } => Some("`gantry version` shows whether versions differ".to_owned()),

@@ -10,6 +10,7 @@ pub(crate) mod nodes;
 pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod registries;
+pub(crate) mod rollouts;
 pub(crate) mod services;
 pub(crate) mod stacks;
 pub(crate) mod table;

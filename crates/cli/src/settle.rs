@@ -60,6 +60,43 @@ impl NotConverged {
     }
 }
 
+/// The change was accepted, and does not come to what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{service}: {why}")]
+pub(crate) struct Unsuccessful {
+    service: String,
+    why: String,
+    progress: Progress,
+}
+
+impl Unsuccessful {
+    pub(crate) fn of(progress: &Progress) -> Option<Self> {
+        let failed = progress.services.iter().find(|service| !service.failed.is_empty())?;
+        let (service, why) = (failed.service.clone(), failed.failed.clone());
+        Some(Self { service, why, progress: progress.clone() })
+    }
+
+    pub(crate) fn details(&self) -> Vec<String> {
+        let others = |progress: &Progress| Progress {
+            services: progress
+                .services
+                .iter()
+                .filter(|other| other.service != self.service)
+                .cloned()
+                .collect(),
+            ..progress.clone()
+        };
+        render::progress::missing(&others(&self.progress))
+    }
+
+    pub(crate) fn hint(&self) -> String {
+        let service = &self.service;
+        format!(
+            "`gantry rollout status {service}` shows how it stands, `gantry logs {service}` what its tasks say"
+        )
+    }
+}
+
 /// Shows how the change goes and returns when it is in effect; with `--detach` says that it was accepted. `begun` is when the
 /// command was: its timeout and the time it reports count from there.
 pub(crate) async fn settle(
@@ -80,6 +117,9 @@ pub(crate) async fn settle(
     let deadline = begun + wait.timeout;
     let followed = follow(cluster, &goal, &mut last, async |_, progress| {
         display.show(progress);
+        if let Some(unsuccessful) = Unsuccessful::of(progress) {
+            return Err(unsuccessful.into());
+        }
         Ok(progress.converged.then_some(()))
     });
     let waited = timeout_at(deadline, followed).await;

@@ -16,6 +16,7 @@ mod pause;
 mod ps;
 mod registry;
 mod rm;
+mod rollout;
 mod run;
 mod scale;
 mod services;
@@ -51,6 +52,8 @@ pub enum UserCommand {
     Services(services::Services),
     Ps(ps::Ps),
     Inspect(inspect::Inspect),
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
     Logs(logs::Logs),
     Run(run::Run),
     Exec(exec::Exec),
@@ -88,6 +91,7 @@ impl UserCommand {
             Self::Services(command) => command.run(session).await,
             Self::Ps(command) => command.run(session).await,
             Self::Inspect(command) => command.run(session).await,
+            Self::Rollout(command) => command.run(session).await,
             Self::Logs(command) => command.run(session).await,
             Self::Cp(command) => command.run(session).await,
             Self::Stats(command) => command.run(session).await,

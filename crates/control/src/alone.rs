@@ -89,7 +89,8 @@ pub(crate) async fn manager() -> Parts {
         admit(2, Role::Worker, Some(TOKEN)),
         Command::PutImage { name, image: Digest([1; 32]), size: Bytes(1), holder: NodeId(1) },
     ];
-    let outcomes = store.propose(Proposal { at: NOW, request: None, commands }).await.expect("it leads");
+    let outcomes =
+        store.propose(Proposal { at: NOW, request: None, by: None, commands }).await.expect("it leads");
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     Parts { node: NodeId(1), store, clock: WallClock::new(|| NOW), version: "0.0.0" }
 }
@@ -113,7 +114,7 @@ pub(crate) fn service(replicas: u32) -> ServiceSpec {
         readiness: None,
         pull: PullPolicy::default(),
     };
-    ServiceSpec { replicas, labels: BTreeMap::new(), task }
+    ServiceSpec::replicated(replicas, task)
 }
 
 /// The stack `hello`, in which the service is called `web`. `request` is empty or 32 hex digits.
@@ -123,6 +124,7 @@ pub(crate) fn deployment(request: &str, service: &ServiceSpec) -> DeployRequest 
         stack: "hello".to_owned(),
         services: BTreeMap::from([("web".to_owned(), service.into())]),
         expected: None,
+        keep_replicas: Vec::new(),
     }
 }
 

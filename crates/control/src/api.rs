@@ -9,31 +9,35 @@ mod logs;
 mod open;
 mod pins;
 mod registries;
+mod rollouts;
 mod run;
 #[cfg(test)]
 mod tests;
 mod transfers;
 mod views;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
 use futures::Stream;
-use model::{ImageName, Name, ServiceName, ServiceSpec};
+use identity::Peer;
+use model::{Digest, ImageName, Name, ServiceName, ServiceSpec};
 use state::{Command, Declared, Done, Outcome, Proposal, Rejected, State};
 use store::{Leadership, ProposeError};
 use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
-    ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, ImageList, ImportChunk,
-    ImportProgress, InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry,
+    ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, HistoryReply, ImageList,
+    ImportChunk, ImportProgress, InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry,
     LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest,
-    PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, RunOnceReply,
-    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList,
-    TagImageRequest, TaskList, TokenReply, TransferProgress, VersionReply, VersionRequest,
+    PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, RestartRequest,
+    RolloutReply, RolloutRequest, RunOnceReply, RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest,
+    ServiceList, SetRegistryRequest, StackList, SteerRequest, TagImageRequest, TaskList, TokenReply,
+    TransferProgress, UndoRequest, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
+use crate::actor;
 use crate::dispatch::Dispatcher;
 use crate::leader::Parts;
 use crate::registries::Registries;
@@ -51,11 +55,22 @@ pub struct Api {
     dispatcher: Dispatcher,
     streams: Streams,
     registries: Registries,
+    /// Who asks, where that is known.
+    by: Option<String>,
 }
 
 impl Api {
     pub(crate) fn new(parts: Parts, dispatcher: Dispatcher, streams: Streams) -> Self {
-        Self { parts, dispatcher, streams, registries: Registries::default() }
+        Self { parts, dispatcher, streams, registries: Registries::default(), by: None }
+    }
+
+    /// The same, on behalf of whoever made this request.
+    fn asked<T>(&self, request: &Request<T>) -> Self {
+        let passed_on = request.metadata().get(actor::BY).and_then(|by| by.to_str().ok());
+        let state = self.parts.store.state();
+        let here = state.node(self.parts.node).map_or("this node", |node| node.name.as_str());
+        let by = actor::actor(request.extensions().get::<Peer>(), passed_on, here);
+        Self { by, ..self.clone() }
     }
 
     /// The state with every write that was acknowledged before this call.
@@ -67,7 +82,8 @@ impl Api {
         let request =
             if request.is_empty() { None } else { Some(wire::request_id(request).map_err(malformed)?) };
         let at = self.parts.clock.now(&self.parts.store.state());
-        let proposed = self.parts.store.propose(Proposal { at, request, commands }).await;
+        let proposed =
+            self.parts.store.propose(Proposal { at, request, by: self.by.clone(), commands }).await;
         tracing::debug!(target: "hop", hop = "accepted");
         proposed.map_err(|error| unanswered(&error))
     }
@@ -123,7 +139,8 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NoImage(_)
         | Rejected::NoImageContent(_)
         | Rejected::NoRegistry(_)
-        | Rejected::NoVersion(..) => Status::not_found(text),
+        | Rejected::NoVersion(..)
+        | Rejected::VersionGone { .. } => Status::not_found(text),
         Rejected::Changed { .. }
         | Rejected::Founded
         | Rejected::NodeNameTaken(_)
@@ -132,13 +149,18 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::ImageInUse { .. }
         | Rejected::ImageKept(_)
         | Rejected::HasTasks(_)
-        | Rejected::StillRunning(_) => Status::aborted(text),
+        | Rejected::StillRunning(_)
+        | Rejected::NotItsRollout(..)
+        | Rejected::CannotSteer { .. } => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),
         Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
         Rejected::NoSubnet
         | Rejected::Removing(_)
         | Rejected::NotWanted(_)
         | Rejected::DoesNotFit { .. }
+        | Rejected::NotInPlace(..)
+        | Rejected::RunOnce(_)
+        | Rejected::NothingToUndo(_)
         | Rejected::TooManyRegistries
         | Rejected::RegistryTooLarge(_) => Status::failed_precondition(text),
     }
@@ -177,6 +199,38 @@ fn change(done: &Done, before: u64, removed: Vec<String>) -> ChangeReply {
     ChangeReply { generation, changed, removed, warnings: Vec::new() }
 }
 
+/// The services of a deployment, of which there is one at least.
+fn specs(
+    stack: &Name,
+    services: BTreeMap<String, wire::proto::model::ServiceSpec>,
+) -> Result<Vec<(Name, ServiceSpec)>, Status> {
+    let mut specs: Vec<(Name, ServiceSpec)> = Vec::new();
+    for (service, spec) in services {
+        affordable(&format!("{stack}/{service}"), spec.replicas)?;
+        specs.push((name(&service)?, spec.try_into().map_err(malformed)?));
+    }
+    if specs.is_empty() {
+        return Err(Status::invalid_argument(format!(
+            "stack `{stack}` has no services; `gantry rm {stack}` removes a stack"
+        )));
+    }
+    Ok(specs)
+}
+
+/// The same with what their images' names stand for.
+fn declared(
+    specs: Vec<(Name, ServiceSpec)>,
+    images: &BTreeMap<ImageName, Digest>,
+    keep_replicas: &[String],
+) -> BTreeMap<Name, Declared> {
+    let declared = |(name, spec): (Name, ServiceSpec)| {
+        let image = images[&spec.task.image];
+        let keep_replicas = keep_replicas.iter().any(|kept| kept == name.as_str());
+        (name, Declared { spec, image, keep_replicas })
+    };
+    specs.into_iter().map(declared).collect()
+}
+
 /// Every slot costs a row, whoever asks for it.
 fn affordable(service: &str, replicas: u32) -> Result<(), Status> {
     let most = model::MAX_REPLICAS;
@@ -209,21 +263,13 @@ impl Cluster for Api {
 
     async fn deploy(&self, request: Request<DeployRequest>) -> Result<Response<ChangeReply>, Status> {
         tracing::debug!(target: "hop", hop = "asked");
-        let DeployRequest { request, stack, services, expected } = request.into_inner();
+        let api = self.asked(&request);
+        let DeployRequest { request, stack, services, expected, keep_replicas } = request.into_inner();
         let stack = name(&stack)?;
-        let mut specs: Vec<(Name, ServiceSpec)> = Vec::new();
-        for (service, spec) in services {
-            affordable(&format!("{stack}/{service}"), spec.replicas)?;
-            specs.push((name(&service)?, spec.try_into().map_err(malformed)?));
-        }
-        if specs.is_empty() {
-            return Err(Status::invalid_argument(format!(
-                "stack `{stack}` has no services; `gantry rm {stack}` removes a stack"
-            )));
-        }
+        let specs = specs(&stack, services)?;
         let state = self.state().await?;
         let before = state.stack(&stack);
-        let generation = before.map_or(0, |stack| stack.generation.0);
+        let generation = state.generation_of(&stack).0;
         if let Some(outcome) = self.answered(&state, &request)? {
             let done = outcome.map_err(|rejected| refused(&rejected))?;
             return Ok(Response::new(change(&done, generation, Vec::new())));
@@ -233,14 +279,11 @@ impl Cluster for Api {
         let removed = gone.filter(|service| !declared.contains(service));
         let removed = removed.map(|service| format!("{stack}/{service}")).collect();
         let pins::Pinned { images, mut commands, warnings } = pins::pin_all(self, &state, &specs).await?;
-        let services = specs.into_iter().map(|(name, spec)| {
-            let image = images[&spec.task.image];
-            (name, Declared { spec, image })
-        });
+        let services = self::declared(specs, &images, &keep_replicas);
         let expected = expected.map(model::LogIndex);
-        commands.push(Command::Deploy { stack, services: services.collect(), expected });
+        commands.push(Command::Deploy { stack, services, expected });
         // The names and what is made from them, or neither: one entry of the log, and one answer.
-        let outcome = self.propose(&request, commands).await?.pop();
+        let outcome = api.propose(&request, commands).await?.pop();
         let done = outcome.ok_or_else(|| Status::internal("a command without an outcome"))?;
         let done = done.map_err(|rejected| refused(&rejected))?;
         Ok(Response::new(ChangeReply { warnings, ..change(&done, generation, removed) }))
@@ -250,14 +293,16 @@ impl Cluster for Api {
         &self,
         request: Request<RemoveStackRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
+        let api = self.asked(&request);
         let RemoveStackRequest { request, stack } = request.into_inner();
         let stack = name(&stack)?;
-        let done = self.propose_one(&request, Command::RemoveStack { stack }).await?;
+        let done = api.propose_one(&request, Command::RemoveStack { stack }).await?;
         Ok(Response::new(change(&done, 0, Vec::new())))
     }
 
     async fn scale(&self, request: Request<ScaleRequest>) -> Result<Response<ChangeReply>, Status> {
         tracing::debug!(target: "hop", hop = "asked");
+        let api = self.asked(&request);
         let ScaleRequest { request, services } = request.into_inner();
         let mut commands = Vec::new();
         for to in services {
@@ -275,7 +320,7 @@ impl Cluster for Api {
             };
             reply.generation = reply.generation.max(row.generation.0);
         }
-        for outcome in self.propose(&request, commands).await? {
+        for outcome in api.propose(&request, commands).await? {
             let done = outcome.map_err(|rejected| refused(&rejected))?;
             let one = change(&done, 0, Vec::new());
             reply.changed |= one.changed;
@@ -286,7 +331,7 @@ impl Cluster for Api {
 
     async fn run_once(&self, request: Request<RunOnceRequest>) -> Result<Response<RunOnceReply>, Status> {
         tracing::debug!(target: "hop", hop = "asked");
-        run::once(self, request.into_inner()).await.map(Response::new)
+        run::once(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn converge(
@@ -339,14 +384,14 @@ impl Cluster for Api {
         &self,
         request: Request<Streaming<ImportChunk>>,
     ) -> Result<Response<Self::ImportImageStream>, Status> {
-        images::import(self.clone(), request.into_inner()).await.map(Response::new)
+        images::import(self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn commit_task(
         &self,
         request: Request<CommitRequest>,
     ) -> Result<Response<Self::CommitTaskStream>, Status> {
-        commit::commit(self.clone(), request.into_inner()).await.map(Response::new)
+        commit::commit(self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_images(&self, _: Request<ListRequest>) -> Result<Response<ImageList>, Status> {
@@ -357,9 +402,10 @@ impl Cluster for Api {
         &self,
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
+        let api = self.asked(&request);
         let RemoveImageRequest { request, name } = request.into_inner();
         let name = image_name(&name)?;
-        let done = self.propose_one(&request, Command::RemoveImage { name }).await?;
+        let done = api.propose_one(&request, Command::RemoveImage { name }).await?;
         Ok(Response::new(change(&done, 0, Vec::new())))
     }
 
@@ -367,7 +413,7 @@ impl Cluster for Api {
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<TokenReply>, Status> {
-        join::create_token(self, request.into_inner()).await.map(Response::new)
+        join::create_token(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
@@ -378,7 +424,7 @@ impl Cluster for Api {
         &self,
         request: Request<PullImageRequest>,
     ) -> Result<Response<Self::PullImageStream>, Status> {
-        transfers::pull(self.clone(), request.into_inner()).await.map(Response::new)
+        transfers::pull(self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn push_image(
@@ -389,7 +435,7 @@ impl Cluster for Api {
     }
 
     async fn tag_image(&self, request: Request<TagImageRequest>) -> Result<Response<ChangeReply>, Status> {
-        images::tag(self, request.into_inner()).await.map(Response::new)
+        images::tag(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn save_image(
@@ -410,28 +456,56 @@ impl Cluster for Api {
         &self,
         request: Request<LoginRegistryRequest>,
     ) -> Result<Response<LoginRegistryReply>, Status> {
-        registries::login(self, request.into_inner()).await.map(Response::new)
+        registries::login(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn logout_registry(
         &self,
         request: Request<RegistryRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
-        registries::logout(self, request.into_inner()).await.map(Response::new)
+        registries::logout(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn set_registry(
         &self,
         request: Request<SetRegistryRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
-        registries::set(self, request.into_inner()).await.map(Response::new)
+        registries::set(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn remove_registry(
         &self,
         request: Request<RegistryRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
-        registries::remove(self, request.into_inner()).await.map(Response::new)
+        registries::remove(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollout_status(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<RolloutReply>, Status> {
+        let state = self.state().await?;
+        let now = self.parts.clock.now(&state);
+        rollouts::status(&state, &request.into_inner(), now).map(Response::new)
+    }
+
+    async fn rollout_history(
+        &self,
+        request: Request<RolloutRequest>,
+    ) -> Result<Response<HistoryReply>, Status> {
+        rollouts::history(&self.state().await?, &request.into_inner()).map(Response::new)
+    }
+
+    async fn undo(&self, request: Request<UndoRequest>) -> Result<Response<ChangeReply>, Status> {
+        rollouts::undo(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn restart(&self, request: Request<RestartRequest>) -> Result<Response<ChangeReply>, Status> {
+        rollouts::restart(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn steer(&self, request: Request<SteerRequest>) -> Result<Response<ChangeReply>, Status> {
+        rollouts::steer(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn list_registries(&self, _: Request<ListRequest>) -> Result<Response<RegistryList>, Status> {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
-use identity::{Connector, Expect};
+use identity::{Connector, Expect, Peer};
 use model::NodeId;
 use store::{Leadership, Store};
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tower::{Layer, Service, ServiceExt as _};
+
+use crate::actor;
 
 /// Marks a call that was passed on already, so that two managers that each take the other for the leader do not send it
 /// round in circles.
@@ -118,6 +120,7 @@ impl Shared {
             return not_begun("the leader is changing; try again");
         }
         request.headers_mut().insert(PASSED_ON, http::HeaderValue::from_static("1"));
+        self.say_whose(&mut request);
         let streams = is_stream(request.uri().path());
         let Some(mut channel) = self.channel(leader, streams) else {
             return not_begun(format!("the leader, {leader}, is not known here yet; try again"));
@@ -143,6 +146,17 @@ impl Shared {
             self.channels.forget(leader);
         }
         Status::unavailable(why).into_http()
+    }
+
+    /// Whatever the caller says of that itself is taken out.
+    fn say_whose(&self, request: &mut Request<Body>) {
+        let state = self.store.state();
+        let here = state.node(self.node).map_or("this node", |node| node.name.as_str());
+        let by = actor::header(actor::actor(request.extensions().get::<Peer>(), None, here));
+        request.headers_mut().remove(actor::BY);
+        if let Some(by) = by {
+            request.headers_mut().insert(actor::BY, by);
+        }
     }
 
     fn channel(&self, leader: NodeId, streams: bool) -> Option<Channel> {

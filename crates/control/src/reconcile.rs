@@ -41,7 +41,7 @@ pub(crate) async fn run(store: Store, clock: WallClock) {
             continue;
         }
         tracing::debug!(target: "hop", hop = "planned", commands = pass.commands.len());
-        let proposal = Proposal { at: now, request: None, commands: pass.commands };
+        let proposal = Proposal { at: now, request: None, by: None, commands: pass.commands };
         match store.propose(proposal).await {
             // What was rejected was planned from a state that is no longer; what was accepted shows in the watch.
             Ok(outcomes) if outcomes.iter().all(Result::is_ok) => {

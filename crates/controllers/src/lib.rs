@@ -5,7 +5,8 @@
 //! level-triggered: the answer depends on what is, not on what happened. Applying a plan and planning again ends in an
 //! empty plan.
 //!
-//! Modules in reading order: [`replicated`] (slots of a service), [`one_off`] (what is run once, after its end), [`removal`]
+//! Modules in reading order: [`replicated`] (a service's slots, one after the other), [`slots`] (how one stands), [`rollout`]
+//! (which of them may change now), [`waiting`] (why one does not), [`one_off`] (what is run once, after its end), [`removal`]
 //! (services on their way out), [`copies`] (who holds an image).
 //!
 //! **Invariant:** planners do not choose nodes; that is `scheduler`'s. They know no clock (`now` is an argument), no
@@ -15,13 +16,18 @@ mod copies;
 mod one_off;
 mod removal;
 mod replicated;
+mod rollout;
+mod slots;
+mod waiting;
 
 use std::time::Duration;
 
 use model::{Digest, ServiceId, Timestamp};
 use state::{Change, Command, State};
 
-pub use replicated::{SlotNote, Waiting, replacement_delay};
+pub use rollout::{min_healthy, order, policy};
+pub use slots::replacement_delay;
+pub use waiting::{SlotNote, Waiting};
 
 /// What can be planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

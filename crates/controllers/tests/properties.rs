@@ -9,7 +9,7 @@ mod fixture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Desired, Digest, Ended, Liveness, NodeId, Phase, RestartCondition, Task, TaskId, TaskStatus};
+use model::{Digest, Ended, Liveness, NodeId, Phase, RestartCondition, Task, TaskId, TaskStatus};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
@@ -126,8 +126,7 @@ impl Agents {
         let id = *task.get(&here);
         let desired = world.state.task(id).map(|task| task.desired);
         // Without a session it goes on with what it was told last.
-        let is_told_to_stop =
-            is_up(&world.state, node) && desired.is_none_or(|desired| desired != Desired::Running);
+        let is_told_to_stop = is_up(&world.state, node) && desired.is_none_or(|desired| !desired.runs());
         if let Some(status) = self.next(world, id, act, is_told_to_stop) {
             self.under_way.push((node, id, status));
         }
@@ -138,7 +137,7 @@ impl Agents {
         let mut reports = Vec::new();
         for (node, _) in world.state.nodes().filter(|(id, _)| is_up(&world.state, *id)) {
             for (id, task) in world.state.tasks_on(node) {
-                let is_told_to_stop = task.desired != Desired::Running;
+                let is_told_to_stop = !task.desired.runs();
                 if let Some(status) = self.next(world, id, Act::BecomeReady, is_told_to_stop) {
                     reports.push((node, id, status));
                 }
@@ -270,12 +269,13 @@ fn services_are_as_declared(world: &World) {
         let active: Vec<(TaskId, &Task)> =
             reachable.iter().filter(|(_, task)| task.ended().is_none()).copied().collect();
         let wanted = |(id, task): &(TaskId, &Task)| {
-            task.desired == Desired::Running && task.is_ready() && id.slot <= service.spec.replicas
+            task.desired.runs() && task.is_ready() && id.slot <= service.spec.replicas
         };
         let is_left = |task: &Task| task.placement.is_some() || task.is_live();
         let surplus: Vec<_> = active.iter().filter(|held| !wanted(held) && is_left(held.1)).collect();
         assert!(surplus.is_empty(), "{id} has tasks that it should not have: {surplus:#?}");
-        let mut held_back = false;
+        // So does a rollout that has failed.
+        let mut held_back = service.rollout.as_ref().is_some_and(model::Rollout::is_halted);
         for slot in 1..=service.spec.replicas {
             let holders: Vec<_> = active.iter().filter(|held| held.0.slot == slot && wanted(held)).collect();
             let over = last_word(service, world.state.tasks_of(id).filter(|(id, _)| id.slot == slot));

@@ -8,6 +8,7 @@
 
 mod constraint;
 mod container;
+mod difference;
 mod health;
 mod ids;
 mod image;
@@ -15,6 +16,7 @@ mod name;
 mod node;
 mod quantity;
 mod registry;
+mod rollout;
 mod service;
 mod signal;
 mod task;
@@ -26,6 +28,7 @@ pub use container::{
     Propagation, Scope, Seccomp, Stop, SwapLimit, Tmpfs, Tuning, Ulimit, UlimitRange, UnknownCapability,
     UserScope,
 };
+pub use difference::Difference;
 pub use health::{Health, HealthCheck, HttpProbe, Probe, Readiness};
 pub use ids::{
     ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId,
@@ -35,6 +38,7 @@ pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Registry, RegistryName, Secret};
+pub use rollout::{Cause, FailureAction, Rollout, RolloutPhase, UpdateOrder, UpdatePolicy};
 pub use service::{
     Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources, RestartCondition,
     RestartPolicy, ServiceSpec, TaskSpec, Template,

@@ -4,21 +4,37 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, MilliCpu, Readiness};
+use crate::{
+    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, MilliCpu, Readiness, Timestamp, UpdatePolicy,
+};
 
 /// The most replicas that one service may have. More is a slip of the keyboard on the clusters gantry is made for.
 pub const MAX_REPLICAS: u32 = 100_000;
 
-/// A service as it is wanted. Changing [`ServiceSpec::task`] replaces tasks; changing anything else does not.
+/// A service as it is wanted. Changing [`ServiceSpec::task`] may replace tasks; changing anything else does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
     pub replicas: u32,
     /// Compose's `deploy.labels`: of the service, not of its containers.
     pub labels: BTreeMap<String, String>,
     pub task: TaskSpec,
+    pub update: UpdatePolicy,
+    /// How it goes back to an earlier version.
+    pub rollback: UpdatePolicy,
 }
 
 impl ServiceSpec {
+    /// So many of such tasks, with Compose's defaults for all else.
+    pub fn replicated(replicas: u32, task: TaskSpec) -> Self {
+        Self {
+            replicas,
+            labels: BTreeMap::new(),
+            task,
+            update: UpdatePolicy::default(),
+            rollback: UpdatePolicy::default(),
+        }
+    }
+
     /// The label of what is run once and never again, whatever becomes of it: of the service and of its containers.
     pub const ONE_OFF: &str = "gantry.run";
     /// Its value where the stack is removed some time after the end.
@@ -82,6 +98,21 @@ pub struct Template {
     pub task: Arc<TaskSpec>,
     /// Of the image's manifest.
     pub image: Digest,
+    /// Counts the times that somebody wanted new containers of the same.
+    pub restarted: u32,
+    /// When it was declared.
+    pub made: Timestamp,
+    /// Who declared it; `None` where that is not known.
+    pub by: Option<String>,
+    /// When a rollout to it was last completed. One that fails goes back to such a version.
+    pub stable: Option<Timestamp>,
+}
+
+impl Template {
+    /// Whether both make the same containers, whoever declared them and when.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.image == other.image && self.restarted == other.restarted && self.task == other.task
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

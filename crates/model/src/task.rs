@@ -43,6 +43,8 @@ pub struct PublishedPort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Desired {
     Running,
+    /// Running until another task of its slot serves in its place; while there is none, for good.
+    Yielding,
     /// Stopped; what it left (logs, exit) stays until its row is dropped.
     Stopped,
     /// Stopped, and nothing left on the node.
@@ -224,9 +226,15 @@ impl Shown {
 }
 
 impl Desired {
+    /// Whether its container is to run.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Running | Self::Yielding)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Yielding => "yielding",
             Self::Stopped => "stopped",
             Self::Removed => "removed",
         }

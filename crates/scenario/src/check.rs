@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{Desired, LogIndex, NodeId, RequestId, TaskId};
+use model::{Difference, LogIndex, NodeId, RequestId, SpecVersion, TaskId};
 use state::State;
 use store::{Leadership, News, Store};
 
@@ -92,7 +92,7 @@ impl Check {
             return Err("no manager has any state".to_owned());
         };
         match newest.task(task) {
-            Some(row) if row.desired == Desired::Running => Err(format!("it is wanted as of {at}")),
+            Some(row) if row.desired.runs() => Err(format!("it is wanted as of {at}")),
             Some(_) | None => Ok(()),
         }
     }
@@ -157,7 +157,7 @@ fn went_back(before: &State, after: &State) -> Option<String> {
         if old.verdict.is_some() && old.verdict != new.verdict {
             return Some(format!("the verdict on task {id} changed"));
         }
-        if new.version != old.version {
+        if new.version != old.version && !is_revised(after, id, old.version, new.version) {
             return Some(format!("task {id} changed its version"));
         }
         match (&old.status, &new.status) {
@@ -169,6 +169,16 @@ fn went_back(before: &State, after: &State) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether a task may have become one of another version: its container did not have to change for that.
+fn is_revised(after: &State, id: TaskId, from: SpecVersion, to: SpecVersion) -> bool {
+    let Some(service) = after.service(id.service) else { return false };
+    match (service.templates.get(&from), service.templates.get(&to)) {
+        (Some(from), Some(to)) => from.difference(to) != Difference::Replace,
+        // What it was made from before is forgotten.
+        (_, _) => true,
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +194,10 @@ mod tests {
         let authority = Authority { certificate_pem: String::new(), key_pem: String::new() };
         let found = Command::Found { cluster: ClusterId(cluster), range, node_prefix: 24, authority };
         let mut state = State::new();
-        state.apply(LogIndex(at), &Proposal { at: Timestamp(1), request: None, commands: vec![found] });
+        state.apply(
+            LogIndex(at),
+            &Proposal { at: Timestamp(1), request: None, by: None, commands: vec![found] },
+        );
         state
     }
 

@@ -14,7 +14,10 @@ use model::{Name, NodeId, RequestId, ServiceSpec};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Status};
 use wire::proto::api::cluster_server::Cluster as _;
-use wire::proto::api::{DeployRequest, ListRequest, RemoveStackRequest, ScaleRequest, ScaleTo, ServiceList};
+use wire::proto::api::{
+    DeployRequest, ListRequest, RemoveStackRequest, RestartRequest, ScaleRequest, ScaleTo, ServiceList,
+    SteerRequest, UndoRequest,
+};
 
 use crate::check::Check;
 use crate::cluster::Cluster;
@@ -22,7 +25,7 @@ use crate::dice::Dice;
 use crate::net::{Net, Port, USERS};
 use crate::trace::Trace;
 
-pub(crate) use belief::{Belief, Op};
+pub(crate) use belief::{Belief, Op, Turn};
 pub(crate) use menu::Importer;
 
 /// How long a user waits for one answer.
@@ -160,7 +163,8 @@ impl User {
             Op::Deploy(services) => {
                 let services =
                     services.iter().map(|(name, spec)| (name.to_string(), message(spec))).collect();
-                let deploy = DeployRequest { request, stack, services, expected: None };
+                let keep_replicas = Vec::new();
+                let deploy = DeployRequest { request, stack, services, expected: None, keep_replicas };
                 self.call(move |api| {
                     Box::pin(async move { api.deploy(Request::new(deploy)).await.map(drop) })
                 })
@@ -171,6 +175,27 @@ impl User {
                 let scale = ScaleRequest { request, services: vec![to] };
                 self.call(move |api| Box::pin(async move { api.scale(Request::new(scale)).await.map(drop) }))
                     .await
+            }
+            Op::Turn { service, turn } => {
+                let service = format!("{stack}/{service}");
+                self.call(move |api| {
+                    Box::pin(async move {
+                        match turn {
+                            Turn::Undo => {
+                                api.undo(Request::new(UndoRequest { request, service, to: None })).await
+                            }
+                            Turn::Restart => {
+                                api.restart(Request::new(RestartRequest { request, service })).await
+                            }
+                            Turn::Steer(how) => {
+                                let how = how.to_owned();
+                                api.steer(Request::new(SteerRequest { request, service, how })).await
+                            }
+                        }
+                        .map(drop)
+                    })
+                })
+                .await
             }
             Op::Remove => {
                 let remove = RemoveStackRequest { request, stack };

@@ -132,7 +132,7 @@ impl Cluster {
             Command::PutToken { digest: MANAGERS_TOKEN, role: Role::Manager, expires },
             Command::PutToken { digest: WORKERS_TOKEN, role: Role::Worker, expires },
         ];
-        founder.propose(Proposal { at: EPOCH, request: None, commands }).await?;
+        founder.propose(Proposal { at: EPOCH, request: None, by: None, commands }).await?;
         for number in 1..=3 + workers {
             let node = NodeId(number);
             let (role, token) = match number {
@@ -142,8 +142,9 @@ impl Cluster {
             };
             let name: Name = format!("node-{number}").parse()?;
             let admit = Command::AdmitNode { name, role, address: address(node), token, key: None };
-            let outcomes =
-                founder.propose(Proposal { at: EPOCH, request: None, commands: vec![admit] }).await?;
+            let outcomes = founder
+                .propose(Proposal { at: EPOCH, request: None, by: None, commands: vec![admit] })
+                .await?;
             ensure!(outcomes == [Ok(Done::Admitted(node))], "{node} was not admitted: {outcomes:?}");
             if number > 1 {
                 self.add(node, role);

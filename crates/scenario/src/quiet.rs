@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controllers::Waiting;
-use model::{Desired, Liveness, NodeId, TaskId, Timestamp};
+use model::{Liveness, NodeId, TaskId, Timestamp};
 use state::State;
 use store::Store;
 use tokio::time::{Instant, sleep};
@@ -132,8 +132,10 @@ fn slots(state: &State) -> Option<String> {
         let plan = controllers::plan(state, controllers::Object::Service(id), state.time());
         let final_word =
             |why: &Waiting| matches!(why, Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce);
+        let for_a_person =
+            |why: &Waiting| matches!(why, Waiting::Promotion | Waiting::Paused | Waiting::Failed);
         let given: BTreeSet<u32> = plan.notes.iter().filter(|n| final_word(&n.why)).map(|n| n.slot).collect();
-        let tasks = state.tasks_of(id).filter(|(_, task)| task.is_live() && task.desired == Desired::Running);
+        let tasks = state.tasks_of(id).filter(|(_, task)| task.is_live() && task.desired.runs());
         let live: BTreeMap<u32, _> = tasks.map(|(id, task)| (id.slot, (id, task))).collect();
         let mut stuck = plan.notes.iter().any(|note| note.why == Waiting::GivenUp);
         for slot in (1..=service.spec.replicas).filter(|slot| !given.contains(slot)) {
@@ -146,7 +148,8 @@ fn slots(state: &State) -> Option<String> {
             }
         }
         // A rollout waits for ever behind a slot that cannot be filled, and for nothing else.
-        let waits = plan.notes.iter().find(|note| !final_word(&note.why) && !stuck);
+        let is_over = |why: &Waiting| final_word(why) || for_a_person(why);
+        let waits = plan.notes.iter().find(|note| !is_over(&note.why) && !stuck);
         if let Some(note) = waits {
             return Some(format!("{}: {note}", service.name));
         }
@@ -157,7 +160,7 @@ fn slots(state: &State) -> Option<String> {
 /// What runs is what is wanted, where it is wanted, and nothing else holds anything.
 fn containers(cluster: &Cluster, state: &State) -> Option<String> {
     let mut wanted: BTreeMap<TaskId, NodeId> = BTreeMap::new();
-    for (id, task) in state.tasks().filter(|(_, task)| task.desired == Desired::Running) {
+    for (id, task) in state.tasks().filter(|(_, task)| task.desired.runs()) {
         if let Some(placement) = task.occupies() {
             wanted.insert(id, placement.node);
         }

@@ -43,7 +43,7 @@ pub fn place(state: &State, pending: &[TaskId], most: usize) -> Placement {
             Ok(node) => {
                 let command = Command::Assign { task: *task, node };
                 let proposal =
-                    Proposal { at: decided.time(), request: None, commands: vec![command.clone()] };
+                    Proposal { at: decided.time(), request: None, by: None, commands: vec![command.clone()] };
                 let applied = decided.apply(decided.applied(), &proposal);
                 // `choose` asks the same questions as `apply`, save for free ports, which only run out here.
                 match applied.outcomes.first() {

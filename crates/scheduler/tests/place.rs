@@ -415,7 +415,7 @@ fn a_task_that_no_node_takes_says_nothing_of_another_version() {
          service hello/web x2 cpu=2
          deploy
          plan
-         service hello/web x2
+         service hello/web x2 command=two
          deploy
          plan",
     );

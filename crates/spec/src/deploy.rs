@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use model::{Constraint, InvalidConstraint, MAX_REPLICAS, RestartCondition, RestartPolicy};
+use model::{Constraint, InvalidConstraint, MAX_REPLICAS, RestartCondition, RestartPolicy, UpdatePolicy};
 
 use crate::limits::{self, Amounts};
 use crate::problem::{Report, shown};
+use crate::rollout::{self, Way};
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
 use crate::{duration, keys, service};
@@ -18,6 +19,8 @@ pub(crate) struct Deploy {
     pub(crate) reservations: Amounts,
     pub(crate) restart: Option<RestartPolicy>,
     pub(crate) constraints: Vec<Constraint>,
+    pub(crate) update: UpdatePolicy,
+    pub(crate) rollback: UpdatePolicy,
 }
 
 pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
@@ -30,6 +33,8 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
                 deploy.replicas = replicas.map(|replicas| (value.span, replicas));
             }
             "labels" => deploy.labels = service::labels(value, "`deploy.labels`", report),
+            "update_config" => deploy.update = rollout::policy(value, Way::Forward, report),
+            "rollback_config" => deploy.rollback = rollout::policy(value, Way::Back, report),
             "resources" => resources(value, &mut deploy, report),
             "restart_policy" => deploy.restart = Some(restart_policy(value, report)),
             "placement" => deploy.constraints = placement(value, report),

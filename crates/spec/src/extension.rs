@@ -5,9 +5,9 @@ use model::{Health, Readiness};
 use crate::problem::Report;
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
-use crate::{keys, probe};
+use crate::{keys, probe, rollout};
 
-const SERVICE: &[&str] = &["health", "readiness", "hardened"];
+const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout"];
 const PROJECT: &[&str] = &["hardened"];
 
 /// What a service's `x-gantry` says.
@@ -16,6 +16,7 @@ pub(crate) struct Extension {
     pub(crate) health: Placed<Health>,
     pub(crate) readiness: Option<Readiness>,
     pub(crate) hardened: Option<bool>,
+    pub(crate) rollout: rollout::Extra,
 }
 
 pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
@@ -25,7 +26,8 @@ pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
             "health" => extension.health = probe::health(value, report).map(|health| (key.span, health)),
             "readiness" => extension.readiness = probe::readiness(value, report),
             "hardened" => extension.hardened = typed::boolean(value, "`hardened`", report),
-            _ => keys::unknown(key, SERVICE, "there are health, readiness and hardened", report),
+            "rollout" => extension.rollout = rollout::extra(value, report),
+            _ => keys::unknown(key, SERVICE, "there are health, readiness, hardened and rollout", report),
         }
     }
     extension

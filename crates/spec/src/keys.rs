@@ -33,6 +33,8 @@ pub(crate) const RESOURCES: &[&str] = &["limits", "reservations"];
 pub(crate) const LIMITS: &[&str] = &["cpus", "memory", "pids"];
 pub(crate) const RESERVATIONS: &[&str] = &["cpus", "memory", "generic_resources", "devices"];
 pub(crate) const RESTART_POLICY: &[&str] = &["condition", "delay", "max_attempts", "window"];
+pub(crate) const UPDATE_CONFIG: &[&str] =
+    &["parallelism", "delay", "failure_action", "monitor", "max_failure_ratio", "order"];
 pub(crate) const PLACEMENT: &[&str] = &["constraints", "preferences", "max_replicas_per_node"];
 pub(crate) const PORT: &[&str] =
     &["name", "mode", "host_ip", "target", "published", "protocol", "app_protocol"];

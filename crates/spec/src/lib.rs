@@ -29,6 +29,7 @@ mod deploy;
 mod limits;
 mod ports;
 mod pull;
+mod rollout;
 
 mod container;
 mod devices;
@@ -52,7 +53,7 @@ mod paths;
 mod typed;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Name, ServiceSpec};
 
@@ -78,6 +79,8 @@ pub struct Project {
     /// The top-level `name`.
     pub name: Option<Name>,
     pub services: BTreeMap<Name, ServiceSpec>,
+    /// Those of them of which no file says how many replicas they have: one that is there keeps its number.
+    pub unscaled: BTreeSet<Name>,
 }
 
 /// A project that may be deployed, and what its author should know.

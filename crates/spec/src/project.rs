@@ -1,8 +1,8 @@
 //! The top level of a Compose file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Name, ServiceSpec};
+use model::Name;
 
 use crate::problem::{Report, Span};
 use crate::service::{self, Context};
@@ -15,7 +15,7 @@ pub(crate) fn project(
     variables: &BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Project {
-    let mut project = Project { name: None, services: BTreeMap::new() };
+    let mut project = Project { name: None, services: BTreeMap::new(), unscaled: BTreeSet::new() };
     let mut declared: Option<&Node> = None;
     let entries = match &root {
         Some(root) => typed::entries(root, "a Compose file", report),
@@ -31,7 +31,7 @@ pub(crate) fn project(
             "name" => project.name = name(value, report),
             "services" => {
                 declared = Some(value);
-                project.services = services(value, Context { variables, hardened }, report);
+                services(value, Context { variables, hardened }, &mut project, report);
             }
             _ => keys::refuse(key, keys::TOP, report),
         }
@@ -68,16 +68,17 @@ fn name(node: &Node, report: &mut Report<'_>) -> Option<Name> {
     named(text, node.span, report)
 }
 
-fn services(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> BTreeMap<Name, ServiceSpec> {
-    let mut services = BTreeMap::new();
+fn services(node: &Node, context: Context<'_>, project: &mut Project, report: &mut Report<'_>) {
     for Entry { key, value } in typed::entries(node, "`services`", report) {
         let name = named(&key.text, key.span, report);
         let spec = service::service(key, value, context, report);
-        if let (Some(name), Some(spec)) = (name, spec) {
-            services.insert(name, spec);
+        if let (Some(name), Some((spec, is_scaled))) = (name, spec) {
+            if !is_scaled {
+                project.unscaled.insert(name.clone());
+            }
+            project.services.insert(name, spec);
         }
     }
-    services
 }
 
 fn named(text: &str, span: Span, report: &mut Report<'_>) -> Option<Name> {

@@ -10,6 +10,7 @@ use model::{
 use crate::deploy::{self, Deploy};
 use crate::extension::{self, Extension};
 use crate::problem::{Report, Span, shown};
+use crate::rollout::Way;
 use crate::tree::{Content, Entry, Key, Node, Scalar};
 use crate::typed::{self, Placed};
 use crate::yaml::Value;
@@ -44,13 +45,14 @@ struct Draft {
     pull: PullPolicy,
 }
 
-/// Types a service. `None` if it cannot be made, which has then been reported.
+/// Types a service, and tells whether it says how many replicas it has. `None` if it cannot be made, which has then been
+/// reported.
 pub(crate) fn service(
     name: &Key,
     node: &Node,
     context: Context<'_>,
     report: &mut Report<'_>,
-) -> Option<ServiceSpec> {
+) -> Option<(ServiceSpec, bool)> {
     let mut draft = Draft::default();
     let subject = format!("the service `{}`", shown(&name.text));
     for entry in typed::entries(node, &subject, report) {
@@ -102,7 +104,7 @@ impl Draft {
         }
     }
 
-    fn finish(self, hardened: bool, report: &mut Report<'_>) -> Option<ServiceSpec> {
+    fn finish(self, hardened: bool, report: &mut Report<'_>) -> Option<(ServiceSpec, bool)> {
         let Self {
             image,
             entrypoint,
@@ -124,6 +126,7 @@ impl Draft {
         if let (Some((span, _)), Some(_)) = (&restart, &deploy.restart) {
             report.warning(*span, "`deploy.restart_policy` holds, so `restart` means nothing", "take it out");
         }
+        let is_scaled = deploy.replicas.is_some() || scale.is_some();
         let replicas = replicas(deploy.replicas, scale, report);
         let (resources, tuning) = limits.finish(deploy.limits, deploy.reservations, report);
         let hardened = extension.hardened.unwrap_or(hardened);
@@ -146,7 +149,11 @@ impl Draft {
             readiness: extension.readiness,
             pull,
         };
-        Some(ServiceSpec { replicas, labels: deploy.labels, task })
+        let mut spec = ServiceSpec { labels: deploy.labels, ..ServiceSpec::replicated(replicas, task) };
+        (spec.update, spec.rollback) = (deploy.update, deploy.rollback);
+        extension.rollout.add_to(&mut spec.update, Way::Forward);
+        extension.rollout.add_to(&mut spec.rollback, Way::Back);
+        Some((spec, is_scaled))
     }
 }
 

@@ -24,6 +24,8 @@ mod merging;
 mod mounts;
 #[path = "cases/ports.rs"]
 mod ports;
+#[path = "cases/rollouts.rs"]
+mod rollouts;
 #[path = "cases/security.rs"]
 mod security;
 #[path = "cases/variables.rs"]

@@ -3,6 +3,7 @@
 mod cluster;
 mod images;
 mod registries;
+mod rollouts;
 mod stacks;
 mod tasks;
 
@@ -41,6 +42,8 @@ pub enum Change {
 pub(crate) struct Step<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) at: LogIndex,
+    /// Who asks.
+    pub(crate) by: Option<&'a str>,
     pub(crate) changes: BTreeSet<Change>,
 }
 
@@ -53,7 +56,8 @@ impl State {
         if let Some(recorded) = proposal.request.and_then(|request| self.requests.get(&request)) {
             return Applied { outcomes: recorded.outcomes.to_vec(), changes: BTreeSet::new() };
         }
-        let mut step = Step { state: self, at, changes: BTreeSet::new() };
+        let by = proposal.by.as_deref();
+        let mut step = Step { state: self, at, by, changes: BTreeSet::new() };
         let outcomes: Vec<Outcome> = proposal.commands.iter().map(|command| step.judge(command)).collect();
         step.note_idle_images();
         let changes = step.changes;
@@ -83,6 +87,11 @@ impl Step<'_> {
             Command::Deploy { stack, services, expected } => self.deploy(stack, services, *expected),
             Command::RemoveStack { stack } => self.remove_stack(stack),
             Command::Scale { service, replicas, expected } => self.scale(service, *replicas, *expected),
+            Command::Undo { service, to } => self.undo(service, *to),
+            Command::Restart { service } => self.restart(service),
+            Command::Steer { service, how } => self.steer(service, *how),
+            Command::Advance { service, to, how } => self.advance(*service, *to, how),
+            Command::Revise { task, version } => self.revise(*task, *version),
             Command::DropService { service } => self.drop_service(*service),
             Command::CreateTask { task, version, avoid } => self.create_task(*task, *version, *avoid),
             Command::Assign { task, node } => self.assign(*task, *node),

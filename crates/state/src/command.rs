@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use model::{
     Bytes, Capacity, ClusterId, Credential, Desired, Digest, Generation, ImageName, Name, NodeId, Origin,
-    RegistryName, RequestId, Role, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, TaskId,
-    TaskStatus, TaskVerdict, Timestamp,
+    RegistryName, RequestId, Role, RolloutPhase, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet,
+    TaskId, TaskStatus, TaskVerdict, Timestamp,
 };
 
 /// One entry of the log: commands that are judged one by one, in order.
@@ -16,6 +16,8 @@ pub struct Proposal {
     pub at: Timestamp,
     /// A request that was applied before is answered again and has no second effect.
     pub request: Option<RequestId>,
+    /// Who asks; `None` is the cluster itself.
+    pub by: Option<String>,
     pub commands: Vec<Command>,
 }
 
@@ -72,9 +74,30 @@ pub enum Command {
         replicas: u32,
         expected: Option<Generation>,
     },
+    /// Makes a version that is kept the service's again; without one, what it was before.
+    Undo {
+        service: ServiceName,
+        to: Option<SpecVersion>,
+    },
+    /// Makes new containers of the version that there is.
+    Restart {
+        service: ServiceName,
+    },
+    /// What a person decides about a rollout.
+    Steer {
+        service: ServiceName,
+        how: Steer,
+    },
     /// Forgets a removed service whose tasks are all gone.
     DropService {
         service: ServiceId,
+    },
+
+    /// What a planner found of the rollout to `to`.
+    Advance {
+        service: ServiceId,
+        to: SpecVersion,
+        how: Advance,
     },
 
     CreateTask {
@@ -85,6 +108,11 @@ pub enum Command {
     Assign {
         task: TaskId,
         node: NodeId,
+    },
+    /// A task becomes one of another version, which takes no other container.
+    Revise {
+        task: TaskId,
+        version: SpecVersion,
     },
     SetDesired {
         task: TaskId,
@@ -148,6 +176,40 @@ pub enum Command {
     },
 }
 
+/// What a person decides about a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Steer {
+    Pause,
+    /// Goes on, also after a failure; what has failed so far does not count any more.
+    Resume,
+    /// Goes back to the version that it came from.
+    Abort,
+    /// Gives the new version to the slots that are not its canaries.
+    Promote,
+}
+
+/// A step of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// So many slots are done, and in so many a new task has failed.
+    Progressed {
+        done: u32,
+        failed: u32,
+    },
+    /// Its canaries have served for long enough.
+    Promoted,
+    Completed,
+    /// It failed, and waits for a person.
+    Failed {
+        reason: String,
+    },
+    /// It failed, and the service goes back.
+    RolledBack {
+        to: SpecVersion,
+        reason: String,
+    },
+}
+
 /// A part of what is kept of a registry; the other part stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryChange {
@@ -166,6 +228,8 @@ pub enum RegistryChange {
 pub struct Declared {
     pub spec: ServiceSpec,
     pub image: Digest,
+    /// The file names no number of replicas: a service that is there keeps its own.
+    pub keep_replicas: bool,
 }
 
 /// The cluster's certificate authority, so that every manager can admit nodes.
@@ -241,6 +305,22 @@ pub enum Rejected {
     DoesNotFit { task: TaskId, node: NodeId, lacking: Lacking },
     #[error("task {0} may still be running")]
     StillRunning(TaskId),
+    #[error("task {0} cannot become {1} as it is")]
+    NotInPlace(TaskId, SpecVersion),
+    #[error("the rollout of service {0} to {1} is over, or another has taken its place")]
+    NotItsRollout(ServiceId, SpecVersion),
+    #[error("the rollout of service `{service}` is {phase}: {hint}")]
+    CannotSteer { service: ServiceName, phase: RolloutPhase, hint: String },
+    #[error("service `{0}` was run once, and is not rolled out")]
+    RunOnce(ServiceName),
+    #[error(
+        "service `{0}` was nothing else before; `gantry rollout history {0}` lists the versions that are kept"
+    )]
+    NothingToUndo(ServiceName),
+    #[error(
+        "service `{service}` keeps no version {version}; `gantry rollout history {service}` lists those that it does"
+    )]
+    VersionGone { service: ServiceName, version: SpecVersion },
     #[error("service {0} still has tasks")]
     HasTasks(ServiceId),
     #[error("image `{name}` is used by service `{service}`")]

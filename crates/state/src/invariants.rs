@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::{OrdMap, OrdSet};
-use model::{Digest, NodeId, Registry, TaskId};
+use model::{Digest, NodeId, Registry, RolloutPhase, TaskId};
 
 use crate::occupancy::Occupancy;
 use crate::tables::{REGISTRIES, State};
@@ -16,6 +16,7 @@ pub fn check(state: &State) -> Vec<String> {
     nothing_is_held_twice(state, &mut broken);
     capacity(state, &mut broken);
     names(state, &mut broken);
+    rollouts(state, &mut broken);
     images(state, &mut broken);
     registries(state, &mut broken);
     broken
@@ -125,6 +126,34 @@ fn names(state: &State, broken: &mut Vec<String>) {
     for (name, digest) in state.tags() {
         if state.image(digest).is_none() {
             broken.push(format!("image {name} stands for {digest}, which is not there"));
+        }
+    }
+}
+
+fn rollouts(state: &State, broken: &mut Vec<String>) {
+    for (id, service) in state.services() {
+        if !service.templates.contains_key(&service.version) || service.version > service.last_version {
+            broken.push(format!(
+                "service {id} is to be {}, which it never had or has forgotten",
+                service.version
+            ));
+        }
+        if service.templates[&service.version].task.as_ref() != &service.spec.task {
+            broken
+                .push(format!("service {id} is declared otherwise than its version {} is", service.version));
+        }
+        let Some(rollout) = &service.rollout else { continue };
+        if rollout.to != service.version {
+            broken.push(format!(
+                "service {id} is to be {}, and its rollout is to {}",
+                service.version, rollout.to
+            ));
+        }
+        if rollout.phase != RolloutPhase::Completed && !service.templates.contains_key(&rollout.from) {
+            broken.push(format!(
+                "service {id} has forgotten {}, which its rollout may go back to",
+                rollout.from
+            ));
         }
     }
 }

@@ -18,6 +18,6 @@ mod retention;
 mod tables;
 
 pub use apply::{Applied, Change};
-pub use command::{Command, Declared, Done, Outcome, Proposal, RegistryChange, Rejected};
+pub use command::{Advance, Command, Declared, Done, Outcome, Proposal, RegistryChange, Rejected, Steer};
 pub use occupancy::Occupancy;
 pub use tables::{COPIES, Cluster, NodeRow, REGISTRIES, Recorded, Row, Service, Stack, State, Tag, Token};

@@ -18,24 +18,34 @@ const GIVEN_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 pub struct Occupancy {
     pub reserved: Reservations,
     pub tasks: u32,
+    /// Of each service, those that are not to make room for others.
     pub by_service: OrdMap<ServiceId, u32>,
     pub addresses: OrdSet<Ipv4Addr>,
     pub ports: OrdSet<(Protocol, u16)>,
 }
 
 impl Occupancy {
-    pub(crate) fn take(&mut self, placement: &Placement, reserved: Reservations, service: ServiceId) {
+    pub(crate) fn take(&mut self, placement: &Placement, reserved: Reservations, stays: Option<ServiceId>) {
         self.tasks += 1;
-        *self.by_service.entry(service).or_default() += 1;
+        if let Some(service) = stays {
+            *self.by_service.entry(service).or_default() += 1;
+        }
         self.reserved.cpu.0 += reserved.cpu.0;
         self.reserved.memory.0 += reserved.memory.0;
         self.addresses.insert(placement.address);
         self.ports.extend(placement.ports.iter().map(|port| (port.protocol, port.host)));
     }
 
-    pub(crate) fn release(&mut self, placement: &Placement, reserved: Reservations, service: ServiceId) {
+    pub(crate) fn release(
+        &mut self,
+        placement: &Placement,
+        reserved: Reservations,
+        stays: Option<ServiceId>,
+    ) {
         self.tasks -= 1;
-        if let Some(count) = self.by_service.get_mut(&service) {
+        if let Some(service) = stays
+            && let Some(count) = self.by_service.get_mut(&service)
+        {
             *count -= 1;
             if *count == 0 {
                 self.by_service.remove(&service);

@@ -1,16 +1,17 @@
 //! What is forgotten, and when. Everything here is done while a command is applied, so every manager forgets the same.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Desired, Digest, NodeId, ServiceId, Task, TaskId};
+use model::{Desired, Digest, NodeId, ServiceId, SpecVersion, Task, TaskId};
 
 use crate::tables::{Service, State};
 
 /// Ended tasks that each slot keeps, so that `ps --all` and `logs` can tell what happened last.
 const ENDED_TASKS_A_SLOT: usize = 5;
 
-/// Templates that a service keeps besides those that tasks are made from.
-const TEMPLATES_A_SERVICE: usize = 5;
+/// Templates that a service keeps, besides those that are needed: ten to go back to, and the current one.
+const TEMPLATES_A_SERVICE: usize = 11;
 
 /// How long the answer to a request is kept. A client that tries again does so within minutes.
 const REQUESTS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,19 +60,21 @@ fn is_over(task: &Task) -> bool {
         && (task.verdict.is_some() || (task.desired == Desired::Removed && task.ended().is_some()))
 }
 
-/// Drops the oldest templates that no task is made from, and returns their images.
+/// Drops the oldest templates that no task is made from and no rollout may need, and returns their images.
 pub(crate) fn trim_templates(state: &mut State, id: ServiceId) -> Vec<Digest> {
     let Some(service) = state.service(id) else { return Vec::new() };
     if service.templates.len() <= TEMPLATES_A_SERVICE {
         return Vec::new();
     }
     let mut images = Vec::new();
-    let used: std::collections::BTreeSet<_> = state.tasks_of(id).map(|(_, task)| task.version).collect();
+    let mut used: BTreeSet<SpecVersion> = state.tasks_of(id).map(|(_, task)| task.version).collect();
+    used.insert(service.version);
+    used.extend(service.way_back());
+    used.extend(service.rollout.as_ref().map(|rollout| rollout.from));
     let mut service = Service::clone(service);
     let mut surplus = service.templates.len() - TEMPLATES_A_SERVICE;
-    let current = service.version;
     service.templates.retain(|version, template| {
-        let drop = surplus > 0 && *version != current && !used.contains(version);
+        let drop = surplus > 0 && !used.contains(version);
         if drop {
             surplus -= 1;
             images.push(template.image);

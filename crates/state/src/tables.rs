@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    Capacity, ClusterId, Digest, Generation, Image, ImageName, Liveness, LogIndex, Name, Node, NodeId,
-    Registry, RegistryName, RequestId, Role, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet, Task,
-    TaskId, Template, Timestamp,
+    Capacity, ClusterId, Desired, Digest, Generation, Image, ImageName, Liveness, LogIndex, Name, Node,
+    NodeId, Registry, RegistryName, RequestId, Role, Rollout, ServiceId, ServiceName, ServiceSpec,
+    SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
 };
 
 use crate::command::{Authority, Outcome};
@@ -85,10 +85,14 @@ pub struct Stack {
 pub struct Service {
     pub name: ServiceName,
     pub spec: ServiceSpec,
-    /// The template that its tasks should be made from.
+    /// The template that its tasks should be made from. It goes back when a change is undone.
     pub version: SpecVersion,
-    /// That one and those before it that are kept.
+    /// The highest that there has been.
+    pub last_version: SpecVersion,
+    /// The current one and others that are kept.
     pub templates: BTreeMap<SpecVersion, Template>,
+    /// The latest, which is to `version`. What is run once has none.
+    pub rollout: Option<Rollout>,
     pub generation: Generation,
     pub created: Timestamp,
     /// The sequence number of the next task.
@@ -178,6 +182,13 @@ impl State {
 
     pub fn stack(&self, name: &Name) -> Option<&Stack> {
         self.stacks.get(name).map(|stack| &**stack)
+    }
+
+    /// The generation of the last change of a stack or of one of its services; the first of all where there is no such stack.
+    pub fn generation_of(&self, name: &Name) -> Generation {
+        let Some(stack) = self.stack(name) else { return Generation::default() };
+        let services = stack.services.values().filter_map(|id| self.service(*id));
+        services.map(|service| service.generation).fold(stack.generation, Generation::max)
     }
 
     /// Every service, those that are being removed included.
@@ -370,7 +381,11 @@ impl State {
                 self.on_node.entry(placement.node).or_default().insert(id);
                 if task.occupies().is_some() {
                     let reserved = self.reservation_of(id.service, task.version);
-                    self.occupancy.entry(placement.node).or_default().take(placement, reserved, id.service);
+                    self.occupancy.entry(placement.node).or_default().take(
+                        placement,
+                        reserved,
+                        stays(id, &task),
+                    );
                 }
             }
         }
@@ -396,7 +411,7 @@ impl State {
         if old.occupies().is_some() {
             let reserved = self.reservation_of(id.service, old.version);
             if let Some(occupancy) = self.occupancy.get_mut(&placement.node) {
-                occupancy.release(placement, reserved, id.service);
+                occupancy.release(placement, reserved, stays(id, &old));
                 if occupancy.is_empty() {
                     self.occupancy.remove(&placement.node);
                 }
@@ -410,4 +425,9 @@ impl State {
             .map(|template| template.task.resources.reservations)
             .unwrap_or_default()
     }
+}
+
+/// The service that a task counts for where its tasks are spread: one that is on its way out leaves its place to others.
+fn stays(id: TaskId, task: &Task) -> Option<ServiceId> {
+    (task.desired == Desired::Running).then_some(id.service)
 }

@@ -173,7 +173,12 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A proposal that does nothing but be remembered.
 fn mark(number: u64) -> Proposal {
-    Proposal { at: Timestamp(1), request: Some(RequestId(u128::from(number))), commands: Vec::new() }
+    Proposal {
+        at: Timestamp(1),
+        request: Some(RequestId(u128::from(number))),
+        by: None,
+        commands: Vec::new(),
+    }
 }
 
 fn marked(state: &State, number: u64) -> bool {
@@ -184,7 +189,7 @@ fn founding() -> Proposal {
     let range = Subnet { base: [10, 1, 0, 0].into(), prefix: 16 };
     let authority = Authority { certificate_pem: String::new(), key_pem: String::new() };
     let found = Command::Found { cluster: CLUSTER, range, node_prefix: 24, authority };
-    Proposal { at: Timestamp(1), request: None, commands: vec![found] }
+    Proposal { at: Timestamp(1), request: None, by: None, commands: vec![found] }
 }
 
 #[tokio::test(start_paused = true)]

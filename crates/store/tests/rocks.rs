@@ -62,7 +62,12 @@ async fn reopen(path: &Path) -> RocksEngine {
 }
 
 fn mark(number: u64) -> Proposal {
-    Proposal { at: Timestamp(1), request: Some(RequestId(u128::from(number))), commands: Vec::new() }
+    Proposal {
+        at: Timestamp(1),
+        request: Some(RequestId(u128::from(number))),
+        by: None,
+        commands: Vec::new(),
+    }
 }
 
 fn put(engine: &RocksEngine, key: &str) {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use model::{
     Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Credential,
-    Desired, Device, Digest, Dns, Ended, Exit, Health, HealthCheck, HostAddress, HostEntry, HttpProbe,
-    LogDriver, LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec,
+    Desired, Device, Digest, Dns, Ended, Exit, FailureAction, Health, HealthCheck, HostAddress, HostEntry,
+    HttpProbe, LogDriver, LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec,
     Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations,
     Resources, RestartCondition, RestartPolicy, Role, Scope, Seccomp, Secret, ServiceId, ServiceSpec, Signal,
     SpecVersion, Stop, Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs,
-    Tuning, Ulimit, UlimitRange, UserScope,
+    Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy, UserScope,
 };
 use state::command::Authority;
-use state::{Command, Declared, Outcome, Proposal, RegistryChange, State};
+use state::{Advance, Command, Declared, Outcome, Proposal, RegistryChange, State, Steer};
 
 const N1: NodeId = NodeId(1);
 const N2: NodeId = NodeId(2);
@@ -63,8 +63,9 @@ pub(crate) fn declared(greeting: &str) -> Declared {
         readiness: None,
         pull: PullPolicy::default(),
     };
-    let spec = ServiceSpec { replicas: 2, labels: map([("tier".to_owned(), "front".to_owned())]), task };
-    Declared { spec, image: digest(1) }
+    let labels = map([("tier".to_owned(), "front".to_owned())]);
+    let spec = ServiceSpec { labels, ..ServiceSpec::replicated(2, task) };
+    Declared { spec, image: digest(1), keep_replicas: false }
 }
 
 /// A service that says something in every field.
@@ -75,7 +76,26 @@ pub(crate) fn elaborate(greeting: &str) -> Declared {
     task.health = Health::Check(check());
     task.readiness = Some(readiness());
     task.pull = PullPolicy::After(Duration::from_secs(3_600));
+    declared.spec.update = policy(3);
+    declared.spec.rollback = policy(4);
+    declared.keep_replicas = true;
     declared
+}
+
+/// No field of it is the default.
+fn policy(parallelism: u32) -> UpdatePolicy {
+    UpdatePolicy {
+        parallelism,
+        delay: Duration::from_secs(1),
+        order: UpdateOrder::StartFirst,
+        monitor: Duration::from_secs(2),
+        min_healthy: Some(Duration::ZERO),
+        max_failure_ratio: 300,
+        failure_action: FailureAction::Rollback,
+        progress_deadline: Duration::from_secs(90),
+        canaries: 2,
+        promote_after: Some(Duration::from_secs(60)),
+    }
 }
 
 /// No field of it or of what is in it is the default.
@@ -378,6 +398,37 @@ fn tasks() -> Vec<Command> {
     ]
 }
 
+/// The second version of the first service is halted, goes on, fails, and is completed all the same; a third takes no other
+/// containers; then it goes back, and again back.
+fn rollouts() -> Vec<Command> {
+    let web = || "shop/web".parse().unwrap();
+    let steer = |how| Command::Steer { service: web(), how };
+    let advance = |to, how| Command::Advance { service: ServiceId(1), to: SpecVersion(to), how };
+    let mut labelled = elaborate("hello");
+    labelled.spec.task.labels = map([("kind".to_owned(), "shop".to_owned())]);
+    let reason = || "slot 1: exit code 1".to_owned();
+    vec![
+        steer(Steer::Pause),
+        steer(Steer::Resume),
+        steer(Steer::Promote),
+        advance(2, Advance::Progressed { done: 1, failed: 1 }),
+        advance(2, Advance::Promoted),
+        advance(2, Advance::Failed { reason: reason() }),
+        advance(2, Advance::Completed),
+        Command::Deploy {
+            stack: "shop".parse().unwrap(),
+            services: map([("web".parse().unwrap(), labelled)]),
+            expected: None,
+        },
+        Command::Revise { task: task(1, 1), version: SpecVersion(3) },
+        Command::Undo { service: web(), to: None },
+        Command::Undo { service: web(), to: Some(SpecVersion(1)) },
+        Command::Restart { service: web() },
+        advance(4, Advance::RolledBack { to: SpecVersion(2), reason: reason() }),
+        steer(Steer::Abort),
+    ]
+}
+
 fn removals() -> Vec<Command> {
     vec![
         Command::RemoveStack { stack: "gone".parse().unwrap() },
@@ -392,12 +443,13 @@ fn removals() -> Vec<Command> {
 pub(crate) fn proposals() -> Vec<Proposal> {
     let mut lists = vec![nodes(), [images(), registries()].concat()];
     lists.extend(stacks());
-    lists.extend([tasks(), removals()]);
+    lists.extend([tasks(), rollouts(), removals()]);
     lists.push(vec![Command::Assign { task: task(9, 9), node: N1 }, Command::DropImage { image: digest(1) }]);
     let proposal = |(at, commands): (u64, Vec<Command>)| Proposal {
         at: Timestamp(1_000 * at),
         // Every other one has no request.
         request: at.is_multiple_of(2).then_some(RequestId(u128::MAX - u128::from(at))),
+        by: at.is_multiple_of(2).then(|| "root on n1".to_owned()),
         commands,
     };
     (1..).zip(lists).map(proposal).collect()

@@ -47,11 +47,12 @@ fn readable(format: u32, at: Field) -> Result<(), Invalid> {
 
 impl From<&Proposal> for proto::Proposal {
     fn from(proposal: &Proposal) -> Self {
-        let Proposal { at, request, commands } = proposal;
+        let Proposal { at, request, by, commands } = proposal;
         Self {
             format: FORMAT,
             at: at.0,
             request: request.map(request_text),
+            by: by.clone(),
             commands: commands.iter().map(Into::into).collect(),
         }
     }
@@ -61,9 +62,9 @@ impl TryFrom<proto::Proposal> for Proposal {
     type Error = Invalid;
 
     fn try_from(proposal: proto::Proposal) -> Result<Self, Invalid> {
-        let proto::Proposal { format, at, request, commands } = proposal;
+        let proto::Proposal { format, at, request, by, commands } = proposal;
         readable(format, Field("Proposal", "format"))?;
         let request = request.map(|text| request_id(&text)).transpose()?;
-        Ok(Self { at: Timestamp(at), request, commands: list(commands)? })
+        Ok(Self { at: Timestamp(at), request, by, commands: list(commands)? })
     }
 }

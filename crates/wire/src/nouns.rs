@@ -6,6 +6,7 @@ mod ids;
 mod image;
 mod node;
 mod registry;
+mod rollout;
 mod service;
 mod task;
 

@@ -185,6 +185,12 @@ impl Host for FakeHost {
         ready(Ok(inner.warnings.clone())).boxed()
     }
 
+    fn relimit(&self, _: Arc<Assigned>, attempt: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        let mut inner = self.lock();
+        inner.done.push(format!("relimit {attempt}"));
+        ready(Ok(inner.warnings.clone())).boxed()
+    }
+
     fn probe(&self, task: Arc<Assigned>, _: u32, probe: Probe, most: Duration) -> BoxFuture<'_, ProbeResult> {
         let (answer, even) = {
             let mut inner = self.lock();

@@ -79,6 +79,14 @@ fn filter(filters: &Filters, privileges: &Privileges, profile: Option<&str>) -> 
     found.map_err(|error| failure("the container cannot be confined", &error))
 }
 
+fn limits(limits: &model::Limits) -> Limits {
+    Limits {
+        cpu_millis: limits.cpu.map(|cpu| cpu.0),
+        memory_bytes: limits.memory.map(|memory| memory.0),
+        pids: limits.pids,
+    }
+}
+
 /// A launch that lacks nothing but its filter.
 struct Order {
     launch: Launch,
@@ -181,7 +189,6 @@ impl Containers {
         // An annotation that is also a label is what the annotation says.
         let labels = spec.labels.clone().into_iter().chain(container.annotations.clone()).collect();
         let signal = container.stop.signal.map(model::Signal::number).or(config.stop_signal);
-        let limits = &spec.resources.limits;
         let launch = Launch {
             version: Launch::VERSION,
             task,
@@ -198,11 +205,7 @@ impl Containers {
             netns: Some(netns),
             cgroup,
             shim_cgroup: Some(format!("{}/shims", self.cgroup)),
-            limits: Limits {
-                cpu_millis: limits.cpu.map(|cpu| cpu.0),
-                memory_bytes: limits.memory.map(|memory| memory.0),
-                pids: limits.pids,
-            },
+            limits: limits(&spec.resources.limits),
             labels,
             seccomp: PathBuf::new(),
             stop_signal: signal.map_or(SIGTERM, i32::from),
@@ -211,6 +214,16 @@ impl Containers {
         };
         let warnings = unsent.into_iter().chain(unresolved).collect();
         Ok(Order { launch, profile: options::profile(container), warnings })
+    }
+
+    /// Holds an attempt that runs to what is assigned now.
+    pub(crate) async fn relimit(&self, task: Arc<Assigned>, attempt: u32) -> Result<Vec<String>, Failure> {
+        let dir = self.disk.attempt(task.id, attempt);
+        blocking(move || {
+            let limits = limits(&task.spec.resources.limits);
+            handle::relimit(&dir, &limits).map_err(|error| failure("cannot change the limits", &error))
+        })
+        .await
     }
 
     /// The files that every container sees as its own, whatever its image says, with what has to be said about them.

@@ -234,7 +234,7 @@ async fn a_loop_that_panics_is_followed_by_another_that_heeds_the_newest_order()
         Running 1
         Stopping 1
         Exited 1, ended: Stopped, exit: Unknown, reason: ended unobserved
-        done: stop within 10s, release
+        done: relimit 1, stop within 10s, release
     "#]];
     check(&mut staff, &host, expected).await;
 }

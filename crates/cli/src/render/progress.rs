@@ -2,14 +2,24 @@
 
 use std::time::Duration;
 
-use wire::proto::api::{Progress, ServiceProgress};
+use wire::proto::api::{Progress, Rollout, ServiceProgress};
 
 use crate::render::plain;
 use crate::times;
 
 /// `hello/web  7/9 ready  1 leaving  waiting: …`; of services that are to vanish, how many tasks are left.
 pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
-    let ServiceProgress { service: name, desired, running: _, ready, current, leaving, waiting } = service;
+    let ServiceProgress {
+        service: name,
+        desired,
+        running: _,
+        ready,
+        current,
+        leaving,
+        waiting,
+        rollout,
+        failed,
+    } = service;
     let mut parts = vec![name.clone()];
     if gone && *leaving == 0 {
         parts.push("stopping".to_owned());
@@ -23,10 +33,27 @@ pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
     if *leaving > 0 {
         parts.push(format!("{leaving} leaving"));
     }
-    if !waiting.is_empty() {
+    if let Some(rollout) = rollout.as_ref().filter(|rollout| rollout.from != rollout.to && !gone) {
+        parts.push(change(rollout));
+    }
+    if !failed.is_empty() {
+        parts.push(failed.clone());
+    } else if !waiting.is_empty() {
         parts.push(format!("waiting: {}", waiting.join("; ")));
     }
     plain(&parts.join("  "))
+}
+
+/// `v1 -> v2, 3/9 done`, and how it stands where it is not simply going on.
+fn change(rollout: &Rollout) -> String {
+    let Rollout { from, to, slots, done, phase, promoted, .. } = rollout;
+    let stands = match phase.as_str() {
+        "running" if !promoted => ", canaries",
+        "running" if done == slots => ", on trial",
+        "completed" => ", completed",
+        _ => "",
+    };
+    format!("v{from} -> v{to}, {done}/{slots} done{stands}")
 }
 
 /// What a change that is in effect ends with: a line each service and the time it took, as lines.
@@ -42,10 +69,10 @@ pub(crate) fn end(operand: &str, last: Option<&Progress>, gone: bool, took: Dura
 
 /// What is not in effect yet and why: a line each service that is on its way.
 pub(crate) fn missing(progress: &Progress) -> Vec<String> {
-    let unfinished = progress
-        .services
-        .iter()
-        .filter(|s| s.ready < s.desired || s.current < s.desired || s.leaving > 0 || !s.waiting.is_empty());
+    let unfinished = progress.services.iter().filter(|s| {
+        let is_on_its_way = s.ready < s.desired || s.current < s.desired || s.leaving > 0;
+        is_on_its_way || !s.waiting.is_empty() || !s.failed.is_empty()
+    });
     unfinished.map(|service| line(service, false)).collect()
 }
 
@@ -62,7 +89,33 @@ mod tests {
             current: 7,
             leaving: 0,
             waiting: vec!["no node has 4 CPUs free".to_owned(), "slot 3: cannot pull".to_owned()],
+            rollout: None,
+            failed: String::new(),
         }
+    }
+
+    #[test]
+    fn a_rollout_shows_its_versions_and_how_it_stands() {
+        let rollout = Rollout {
+            from: 1,
+            to: 2,
+            slots: 9,
+            done: 9,
+            phase: "running".to_owned(),
+            promoted: true,
+            ..Rollout::default()
+        };
+        let on_trial = ServiceProgress { rollout: Some(rollout.clone()), ..done() };
+        assert_eq!(line(&on_trial, false), "hello/web  9/9 ready  v1 -> v2, 9/9 done, on trial");
+        let failed = ServiceProgress {
+            rollout: Some(Rollout { done: 1, phase: "failed".to_owned(), ..rollout }),
+            failed: "the rollout to v2 failed: slot 1: exit code 1".to_owned(),
+            ..web()
+        };
+        assert_eq!(
+            line(&failed, false),
+            "hello/web  7/9 ready  v1 -> v2, 1/9 done  the rollout to v2 failed: slot 1: exit code 1"
+        );
     }
 
     fn done() -> ServiceProgress {

@@ -14,8 +14,8 @@ pub(crate) struct Row<'a> {
     running: u32,
     ready: u32,
     version: u64,
-    /// No service has one yet.
-    rollout: Option<()>,
+    /// `running | paused | failed | completed`; null for what is run once.
+    rollout: Option<&'a str>,
     image: &'a str,
     ports: &'a [String],
 }
@@ -26,7 +26,8 @@ pub(crate) fn rows(services: &[api::Service]) -> Vec<Row<'_>> {
 
 fn row(service: &api::Service) -> Row<'_> {
     // Whether it is being removed shows in the numbers.
-    let api::Service { service, mode, desired, running, ready, version, image, ports, removing: _ } = service;
+    let api::Service { service, mode, desired, running, ready, version, image, ports, removing: _, rollout } =
+        service;
     Row {
         service,
         mode,
@@ -34,7 +35,7 @@ fn row(service: &api::Service) -> Row<'_> {
         running: *running,
         ready: *ready,
         version: *version,
-        rollout: None,
+        rollout: (!rollout.is_empty()).then_some(rollout),
         image,
         ports,
     }
@@ -42,10 +43,11 @@ fn row(service: &api::Service) -> Row<'_> {
 
 pub(crate) fn services_table(services: &[api::Service], wide: bool) -> String {
     if wide {
-        let header = ["SERVICE", "MODE", "DESIRED", "RUNNING", "READY", "VERSION", "IMAGE", "PORTS"];
+        let header =
+            ["SERVICE", "MODE", "DESIRED", "RUNNING", "READY", "VERSION", "ROLLOUT", "IMAGE", "PORTS"];
         return table(&header, &services.iter().map(wide_cells).collect::<Vec<_>>());
     }
-    let header = ["SERVICE", "READY", "VERSION", "IMAGE", "PORTS"];
+    let header = ["SERVICE", "READY", "VERSION", "ROLLOUT", "IMAGE", "PORTS"];
     table(&header, &services.iter().map(cells).collect::<Vec<_>>())
 }
 
@@ -55,6 +57,7 @@ fn cells(service: &api::Service) -> Vec<String> {
         service.service.clone(),
         format!("{}/{}{removing}", service.ready, service.desired),
         service.version.to_string(),
+        service.rollout.clone(),
         service.image.clone(),
         service.ports.join(", "),
     ]
@@ -68,6 +71,7 @@ fn wide_cells(service: &api::Service) -> Vec<String> {
         service.running.to_string(),
         service.ready.to_string(),
         service.version.to_string(),
+        service.rollout.clone(),
         service.image.clone(),
         service.ports.join(", "),
     ]
@@ -91,6 +95,7 @@ mod tests {
             image: "nginx:latest".to_owned(),
             ports: vec!["80/tcp".to_owned(), "8443->443/tcp".to_owned()],
             removing: false,
+            rollout: "completed".to_owned(),
         }
     }
 
@@ -98,9 +103,9 @@ mod tests {
     fn the_table_has_what_is_ready_of_what_is_wanted() {
         let gone = api::Service { service: "hello/old".to_owned(), desired: 0, removing: true, ..web() };
         expect![[r#"
-            SERVICE    READY           VERSION  IMAGE         PORTS
-            hello/web  7/9             2        nginx:latest  80/tcp, 8443->443/tcp
-            hello/old  7/0 (removing)  2        nginx:latest  80/tcp, 8443->443/tcp
+            SERVICE    READY           VERSION  ROLLOUT    IMAGE         PORTS
+            hello/web  7/9             2        completed  nginx:latest  80/tcp, 8443->443/tcp
+            hello/old  7/0 (removing)  2        completed  nginx:latest  80/tcp, 8443->443/tcp
         "#]]
         .assert_eq(&services_table(&[web(), gone], false));
     }
@@ -108,8 +113,8 @@ mod tests {
     #[test]
     fn the_wide_table_has_every_number() {
         expect![[r#"
-            SERVICE    MODE        DESIRED  RUNNING  READY  VERSION  IMAGE         PORTS
-            hello/web  replicated  9        8        7      2        nginx:latest  80/tcp, 8443->443/tcp
+            SERVICE    MODE        DESIRED  RUNNING  READY  VERSION  ROLLOUT    IMAGE         PORTS
+            hello/web  replicated  9        8        7      2        completed  nginx:latest  80/tcp, 8443->443/tcp
         "#]]
         .assert_eq(&services_table(&[web()], true));
     }
@@ -125,7 +130,7 @@ mod tests {
                 "running": 8,
                 "ready": 7,
                 "version": 2,
-                "rollout": null,
+                "rollout": "completed",
                 "image": "nginx:latest",
                 "ports": [
                   "80/tcp",

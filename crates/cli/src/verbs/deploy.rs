@@ -32,6 +32,9 @@ pub struct Deploy {
     files: Vec<PathBuf>,
     /// What the stack is called
     stack: Option<Name>,
+    /// Refuse if anything of the stack has changed since this index: what `gantry plan` was answered with; 0 is no stack
+    #[arg(long, value_name = "N")]
+    check_index: Option<u64>,
     #[command(flatten)]
     wait: Wait,
 }
@@ -63,23 +66,8 @@ impl Deploy {
     pub(crate) async fn run(self, session: &Session) -> Result<(), Failure> {
         let begun = Instant::now();
         session.if_interrupted("nothing was changed");
-        let sources = read(&self.files).await?;
-        let loaded = load(session, &sources, &self.files)?;
-        let stack = match (self.stack, loaded.project.name) {
-            (Some(name), _) | (None, Some(name)) => name,
-            (None, None) => name_of_directory(self.files.first().expect("clap requires a file"))?,
-        };
-        let deploy = DeployRequest {
-            request: request(),
-            stack: stack.to_string(),
-            services: loaded
-                .project
-                .services
-                .iter()
-                .map(|(name, spec)| (name.to_string(), spec.into()))
-                .collect(),
-            expected: None,
-        };
+        let (stack, deploy) = deployment(session, &self.files, self.stack).await?;
+        let deploy = DeployRequest { expected: self.check_index, ..deploy };
         let mut cluster = session.cluster()?;
         let look = format!("gantry ps {stack}");
         session.if_interrupted(format!("the change may have been made; `{look}` shows it"));
@@ -103,6 +91,28 @@ impl Deploy {
             ConvergeRequest { targets: vec![operand.clone()], gone: false, generation: reply.generation };
         settle(session, &mut cluster, Accepted { operand, look, goal }, self.wait, begun).await
     }
+}
+
+/// What these files ask for, and of which stack.
+pub(super) async fn deployment(
+    session: &Session,
+    files: &[PathBuf],
+    stack: Option<Name>,
+) -> Result<(Name, DeployRequest), Failure> {
+    let sources = read(files).await?;
+    let project = load(session, &sources, files)?.project;
+    let stack = match (stack, project.name) {
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) => name_of_directory(files.first().expect("clap requires a file"))?,
+    };
+    let deploy = DeployRequest {
+        request: request(),
+        stack: stack.to_string(),
+        services: project.services.iter().map(|(name, spec)| (name.to_string(), spec.into())).collect(),
+        expected: None,
+        keep_replicas: project.unscaled.iter().map(ToString::to_string).collect(),
+    };
+    Ok((stack, deploy))
 }
 
 async fn read(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use model::{Desired, Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
+use controllers::{Object, Waiting};
+use model::{Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
 use state::{Service, State};
 use store::Watch;
 use tonic::Status;
 use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
 
 use crate::WallClock;
-use crate::api::{Answers, Api, name, service_name, views};
+use crate::api::{Answers, Api, name, rollouts, service_name, views};
 
 /// What is being waited for.
 struct Goal {
     stacks: BTreeSet<model::Name>,
     services: BTreeSet<ServiceName>,
     gone: bool,
+    /// Of the change that is waited for.
+    generation: u64,
 }
 
 struct Follow {
@@ -30,7 +33,7 @@ struct Follow {
 
 pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Progress>, Status> {
     let ConvergeRequest { targets, gone, generation } = request;
-    let mut goal = Goal { stacks: BTreeSet::new(), services: BTreeSet::new(), gone };
+    let mut goal = Goal { stacks: BTreeSet::new(), services: BTreeSet::new(), gone, generation };
     for target in &targets {
         if target.contains('/') {
             goal.services.insert(service_name(target)?);
@@ -97,15 +100,35 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     let mut services: Vec<ServiceProgress> = Vec::new();
     let mut converged = true;
     for (id, service) in state.services().filter(concerned) {
-        let one = of_service(state, id, service, now);
+        let mut one = of_service(state, id, service, now);
+        if !service.removing {
+            one.rollout = rollouts::rollout(state, id, service, now);
+            one.failed = failure(state, id, service, goal.generation).unwrap_or_default();
+        }
+        // Slots that wait for canaries to be promoted are as they are to be.
+        let is_whole = one.current == one.desired || rollouts::is_settled(state, id, service, now);
+        let is_ready = one.desired == one.ready && one.leaving == 0;
         converged &=
-            !service.removing && one.desired == one.ready && one.current == one.desired && one.leaving == 0;
+            !service.removing && is_ready && is_whole && rollouts::is_settled(state, id, service, now);
         services.push(one);
     }
     if goal.gone {
         converged = services.is_empty();
     }
     Progress { services, converged }
+}
+
+/// Why a service does not come to what was asked, and will not.
+fn failure(state: &State, id: ServiceId, service: &Service, asked: u64) -> Option<String> {
+    rollouts::failure(service, asked).or_else(|| given_up(state, id, service))
+}
+
+/// Every one of its slots failed as often as it may: nothing more is going to happen.
+fn given_up(state: &State, id: ServiceId, service: &Service) -> Option<String> {
+    let notes = controllers::plan(state, Object::Service(id), state.time()).notes;
+    let over = notes.iter().filter(|note| matches!(note.why, Waiting::GivenUp)).count();
+    let all = u32::try_from(over).is_ok_and(|over| over > 0 && over == service.spec.replicas);
+    all.then(|| "every slot failed as often as its restart policy allows".to_owned())
 }
 
 fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> ServiceProgress {
@@ -143,7 +166,7 @@ fn count(
 ) {
     let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
     let is_lost = node.is_some_and(|node| matches!(node.liveness, Liveness::Down { .. }));
-    let is_wanted = !service.removing && task.desired == Desired::Running && id.slot <= service.spec.replicas;
+    let is_wanted = !service.removing && task.desired.runs() && id.slot <= service.spec.replicas;
     if let Some(ended) = task.ended() {
         // A slot whose task did what it was there for is as good as ready.
         if is_wanted && ended == Ended::Completed && task.version == service.version {
@@ -208,14 +231,28 @@ mod tests {
         }
         world.run("plan");
         let stacks = BTreeSet::from(["hello".parse().unwrap()]);
-        let goal = Goal { stacks, services: BTreeSet::new(), gone: false };
+        let goal = Goal { stacks, services: BTreeSet::new(), gone: false, generation: 0 };
         let Progress { services, converged } = progress(&world.state, &goal, world.now);
         let mut text = String::new();
-        for ServiceProgress { service, desired, running, ready, current, leaving, waiting } in services {
+        for ServiceProgress {
+            service,
+            desired,
+            running,
+            ready,
+            current,
+            leaving,
+            waiting,
+            failed,
+            rollout: _,
+        } in services
+        {
             text +=
                 &format!("{service}: {running} run, {ready} of {desired} are ready, {current} of them new");
             text += &format!(", {leaving} leave\n");
             text.extend(waiting.iter().map(|why| format!("  {why}\n")));
+            if !failed.is_empty() {
+                text += &format!("  never: {failed}\n");
+            }
         }
         expected.assert_eq(&format!("{text}converged: {converged}\n"));
     }

@@ -2,7 +2,9 @@
 
 mod container;
 
-use model::{Digest, Name, TaskId, Timestamp};
+use std::time::Duration;
+
+use model::{Digest, FailureAction, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy};
 use serde_json::{Value, json};
 use state::State;
 use tonic::Status;
@@ -23,6 +25,11 @@ pub(super) fn answer(state: &State, reference: &str) -> Result<InspectReply, Sta
     Ok(InspectReply { kind: kind.to_owned(), json: value.to_string() })
 }
 
+/// What a version's tasks are made from.
+pub(super) fn task_document(task: &model::TaskSpec) -> Value {
+    container::task(task)
+}
+
 fn time(at: Timestamp) -> Value {
     // Milliseconds, as everywhere on the wire; the client writes them as RFC 3339.
     json!({ "unix_ms": at.0 })
@@ -38,6 +45,9 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
                 "version": version.0,
                 "image": template.task.image.as_str(),
                 "digest": template.image.to_string(),
+                "made": time(template.made),
+                "by": template.by,
+                "served": template.stable.map(time),
             })
         })
         .collect();
@@ -53,9 +63,49 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "labels": service.spec.labels,
             "version": service.version.0,
             "versions": versions,
+            "update": policy(&service.spec.update),
+            "rollback": policy(&service.spec.rollback),
+            "rollout": service.rollout.as_ref().map(rollout),
             "task": container::task(&service.spec.task),
         }),
     ))
+}
+
+pub(super) fn policy(policy: &UpdatePolicy) -> Value {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "parallelism": policy.parallelism,
+        "delay_ms": millis(policy.delay),
+        "order": match policy.order {
+            UpdateOrder::StopFirst => "stop-first",
+            UpdateOrder::StartFirst => "start-first",
+        },
+        "monitor_ms": millis(policy.monitor),
+        "min_healthy_ms": policy.min_healthy.map(millis),
+        "max_failure_ratio": f64::from(policy.max_failure_ratio) / 1000.0,
+        "failure_action": match policy.failure_action {
+            FailureAction::Pause => "pause",
+            FailureAction::Continue => "continue",
+            FailureAction::Rollback => "rollback",
+        },
+        "progress_deadline_ms": millis(policy.progress_deadline),
+        "canaries": policy.canaries,
+        "promote_after_ms": policy.promote_after.map(millis),
+    })
+}
+
+fn rollout(rollout: &Rollout) -> Value {
+    json!({
+        "from": rollout.from.0,
+        "to": rollout.to.0,
+        "cause": rollout.cause.as_str(),
+        "phase": rollout.phase.as_str(),
+        "began": time(rollout.began),
+        "progressed": time(rollout.progressed),
+        "failed": rollout.failed,
+        "promoted": rollout.promoted,
+        "reason": rollout.reason,
+    })
 }
 
 fn task(state: &State, reference: &str) -> Option<(&'static str, Value)> {

@@ -83,7 +83,8 @@ fn changed(service: &Service, request: &RunOnceRequest) -> Result<Declared, Stat
     task.container.stdin_open = request.stdin;
     task.container.hold = request.hold;
     override_with(request, &mut task)?;
-    Ok(Declared { spec: ServiceSpec { replicas: 1, labels, task }, image: template.image })
+    let spec = ServiceSpec { labels, ..ServiceSpec::replicated(1, task) };
+    Ok(Declared { spec, image: template.image, keep_replicas: false })
 }
 
 fn override_with(request: &RunOnceRequest, task: &mut TaskSpec) -> Result<(), Status> {
@@ -170,7 +171,7 @@ mod tests {
         let made: ServiceName = run(&api, request).await.unwrap().service.parse().unwrap();
         let state = api.state().await.unwrap();
         let (_, service) = state.service_named(&made).unwrap();
-        let ServiceSpec { replicas, labels, task } = &service.spec;
+        let ServiceSpec { replicas, labels, task, .. } = &service.spec;
         let of = state.service_named(&"hello/web".parse().unwrap()).unwrap().1;
         assert_eq!(service.templates[&service.version].image, of.templates[&of.version].image);
         let TaskSpec { entrypoint, command, environment, user, working_dir, ports, restart, .. } = task;

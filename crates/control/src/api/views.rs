@@ -21,7 +21,7 @@ pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
             services: 0,
             desired: 0,
             running: 0,
-            generation: stack.generation.0,
+            generation: state.generation_of(name).0,
             deployed: stack.deployed.0,
             status: if stack.removing { "removing" } else { "active" }.to_owned(),
         };
@@ -56,6 +56,7 @@ pub(super) fn services(state: &State, request: &ListRequest) -> Result<ServiceLi
             image: service.spec.task.image.to_string(),
             ports: service.spec.task.ports.iter().map(port_spec).collect(),
             removing: service.removing,
+            rollout: service.rollout.as_ref().map(|rollout| rollout.phase.to_string()).unwrap_or_default(),
         }
     });
     Ok(ServiceList { services: services.collect() })
@@ -160,7 +161,14 @@ pub(super) fn notes(state: &State, id: model::ServiceId, now: Timestamp) -> Vec<
         .map(|note| {
             let why = match note.why {
                 Waiting::ToTryAgain { .. } | Waiting::GivenUp | Waiting::OnlyOnce => said(note.slot),
-                Waiting::ForItsPredecessor(_) | Waiting::Completed | Waiting::ItsTurn => None,
+                Waiting::ForItsPredecessor(_)
+                | Waiting::Completed
+                | Waiting::ItsTurn
+                | Waiting::Rest { .. }
+                | Waiting::Trial { .. }
+                | Waiting::Promotion
+                | Waiting::Paused
+                | Waiting::Failed => None,
             };
             (note.slot, why.map_or_else(|| note.to_string(), |why| format!("{note}: {why}")))
         })

@@ -157,7 +157,13 @@ fn assigned(state: &State, id: TaskId, task: &Task) -> Option<AssignedTask> {
     Some(AssignedTask {
         id: Some(id.into()),
         service: service.name.to_string(),
-        desired: wire::proto::model::Desired::from(task.desired).into(),
+        // Who gives way to whom is not the node's to know.
+        desired: wire::proto::model::Desired::from(if task.desired.runs() {
+            Desired::Running
+        } else {
+            task.desired
+        })
+        .into(),
         spec: Some((&*template.task).into()),
         placement: task.placement.as_ref().map(Into::into),
         image: Some(image),
@@ -229,7 +235,7 @@ mod tests {
 
     /// What each of `n1` and `n2` is told of a command's changes.
     fn told(world: &mut World, command: Command) -> [Option<Delta>; 2] {
-        let proposal = Proposal { at: world.now, request: None, commands: vec![command] };
+        let proposal = Proposal { at: world.now, request: None, by: None, commands: vec![command] };
         let changes = world.propose(&proposal).changes;
         ["n1", "n2"].map(|name| delta(&world.state, world.node(name), 0, &changes))
     }
@@ -326,7 +332,8 @@ mod tests {
         };
         assert_eq!((optional(&world, "n2"), optional(&world, "n3")), (vec![false], vec![true]));
         let down = Command::SetLiveness { node: world.node("n2"), ready: false };
-        let changes = world.propose(&Proposal { at: world.now, request: None, commands: vec![down] }).changes;
+        let changes =
+            world.propose(&Proposal { at: world.now, request: None, by: None, commands: vec![down] }).changes;
         let told = delta(&world.state, world.node("n3"), 0, &changes).expect("it has to keep its copy now");
         assert_eq!(told.images.iter().map(|image| image.optional).collect::<Vec<_>>(), [false]);
     }

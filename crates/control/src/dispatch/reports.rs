@@ -177,7 +177,7 @@ mod tests {
 
     fn size(batch: &Batch) -> usize {
         let commands = batch.commands.clone();
-        wire::log::encode(&Proposal { at: Timestamp(u64::MAX), request: None, commands }).len()
+        wire::log::encode(&Proposal { at: Timestamp(u64::MAX), request: None, by: None, commands }).len()
     }
 
     fn all(mut fold: Fold) -> Vec<Batch> {

@@ -309,7 +309,7 @@ impl<'a> Desk<'a> {
 }
 
 async fn commit(store: &Store, clock: &WallClock, commands: Vec<Command>) -> bool {
-    let proposal = Proposal { at: clock.now(&store.state()), request: None, commands };
+    let proposal = Proposal { at: clock.now(&store.state()), request: None, by: None, commands };
     match store.propose(proposal).await {
         Ok(_) => true,
         Err(error) => {
@@ -326,6 +326,7 @@ async fn announce(store: &Store, clock: &WallClock, node: NodeId, describe: Comm
     let proposal = Proposal {
         at: clock.now(&state),
         request: None,
+        by: None,
         commands: vec![describe, Command::SetLiveness { node, ready: true }],
     };
     let news = ahead.apply(ahead.applied(), &proposal).changes;

@@ -63,7 +63,7 @@ fn attend(working: &mut State, pass: &mut Pass, object: Object, now: Timestamp) 
 }
 
 fn adopt(working: &mut State, now: Timestamp, commands: &[Command]) {
-    let proposal = Proposal { at: now, request: None, commands: commands.to_vec() };
+    let proposal = Proposal { at: now, request: None, by: None, commands: commands.to_vec() };
     working.apply(working.applied(), &proposal);
 }
 
@@ -83,7 +83,8 @@ mod tests {
         let mut made = Vec::new();
         while !dirty.is_empty() {
             let pass = run(&world.state, &dirty, world.now);
-            let proposal = Proposal { at: world.now, request: None, commands: pass.commands.clone() };
+            let proposal =
+                Proposal { at: world.now, request: None, by: None, commands: pass.commands.clone() };
             assert!(wire::log::encode(&proposal).len() < LARGEST / 4);
             world.must_all(pass.commands);
             made.push(world.state.tasks().count());

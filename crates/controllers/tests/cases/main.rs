@@ -5,5 +5,6 @@ mod copies;
 mod fixture;
 mod one_off;
 mod removal;
+mod rollouts;
 mod slots;
 mod versions;

@@ -44,7 +44,7 @@ fn a_service_of_no_replicas_has_no_tasks() {
          service hello/web x0
          deploy",
         expect![[r#"
-            nothing
+            rollout of web to v1 completed
         "#]],
     );
 }

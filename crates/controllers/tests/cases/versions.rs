@@ -116,9 +116,9 @@ fn a_version_that_does_not_work_takes_down_one_slot_only() {
         &broken(),
         expect![[r#"
             conclude web.1#4 ended
+            rollout of web to v2 0 done, 1 failed
+            rollout of web to v2 failed: slot 1: exit code 1
             web slot 1 failed as often as its restart policy allows
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
         "#]],
     );
 }
@@ -129,9 +129,9 @@ fn a_version_that_keeps_failing_takes_down_one_slot_only() {
         &format!("{TWO} plan\n agents\n plan\n place\n report web.1 failing\n"),
         expect![[r#"
             conclude web.1#4 ended
+            rollout of web to v2 0 done, 1 failed
+            rollout of web to v2 failed: slot 1: exit code 1
             web slot 1 keeps failing and waits before it is tried again
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
             web wakes in 1s
         "#]],
     );
@@ -171,19 +171,17 @@ fn a_version_that_repairs_another_replaces_its_crashing_task_first() {
 }
 
 #[test]
-fn a_version_that_never_found_a_node_is_replaced_at_once() {
+fn a_task_that_never_found_a_node_becomes_one_of_the_new_version_at_once() {
     check_plan(
-        r#"nodes n1
-           service hello/web x1 constraint "node.labels.disk == ssd"
-           deploy
-           plan
-           place
-           service hello/web x1
-           deploy"#,
+        "nodes n1
+         service hello/web x1 cpu=200
+         deploy
+         plan
+         place
+         service hello/web x1
+         deploy",
         expect![[r#"
-            stop web.1#1
-            then
-            create web.1#2 v2
+            revise web.1#1 to v2
         "#]],
     );
 }

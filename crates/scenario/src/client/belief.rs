@@ -1,9 +1,9 @@
 //! What a user knows of its stack from the answers alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::{Name, ServiceSpec};
+use model::{FailureAction, Name, ServiceSpec, TaskSpec};
 use state::State;
 use wire::proto::api::ServiceList;
 
@@ -15,7 +15,16 @@ pub(crate) type Services = BTreeMap<Name, ServiceSpec>;
 pub(crate) enum Op {
     Deploy(Services),
     Scale { service: Name, replicas: u32 },
+    Turn { service: Name, turn: Turn },
     Remove,
+}
+
+/// What is done to a rollout. Whether it can be depends on how far that is, which no user knows for certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Undo,
+    Restart,
+    Steer(&'static str),
 }
 
 impl fmt::Display for Op {
@@ -26,6 +35,9 @@ impl fmt::Display for Op {
                 services.iter().try_for_each(|(name, spec)| write!(f, " {name}={}", spec.replicas))
             }
             Self::Scale { service, replicas } => write!(f, "scale {service}={replicas}"),
+            Self::Turn { service, turn: Turn::Undo } => write!(f, "undo {service}"),
+            Self::Turn { service, turn: Turn::Restart } => write!(f, "restart {service}"),
+            Self::Turn { service, turn: Turn::Steer(how) } => write!(f, "{how} {service}"),
             Self::Remove => f.write_str("removal"),
         }
     }
@@ -41,8 +53,17 @@ impl Op {
                 after.get_mut(service)?.replicas = *replicas;
                 Some(Some(after))
             }
+            Self::Turn { service, .. } => {
+                let before = before?;
+                before.contains_key(service).then(|| Some(before.clone()))
+            }
             Self::Remove => before.map(|_| None),
         }
+    }
+
+    /// Whether it may be refused for reasons that no user sees.
+    fn may_be_refused(&self) -> bool {
+        matches!(self, Self::Turn { .. })
     }
 }
 
@@ -51,12 +72,16 @@ impl Op {
 pub(crate) struct Belief {
     stack: Name,
     possible: Vec<Option<Services>>,
+    /// What each service was ever to be made from: what it can go back to.
+    past: BTreeMap<Name, Vec<TaskSpec>>,
+    /// Services that somebody has sent back, or may have.
+    turned: BTreeSet<Name>,
 }
 
 impl Belief {
     /// There is no such stack yet.
     pub(crate) fn new(stack: Name) -> Self {
-        Self { stack, possible: vec![None] }
+        Self { stack, possible: vec![None], past: BTreeMap::new(), turned: BTreeSet::new() }
     }
 
     pub(crate) fn stack(&self) -> &Name {
@@ -75,6 +100,10 @@ impl Belief {
     /// # Errors
     /// The change cannot have taken effect.
     pub(crate) fn took_effect(&mut self, op: &Op) -> Result<(), String> {
+        self.note(op);
+        if let Op::Deploy(_) = op {
+            self.turned.clear();
+        }
         let after = self.effects(op);
         if after.is_empty() {
             return Err(format!("{op} of {} is done although it cannot be", self.stack));
@@ -86,6 +115,9 @@ impl Belief {
     /// # Errors
     /// There is no reason for the refusal.
     pub(crate) fn was_refused(&mut self, op: &Op) -> Result<(), String> {
+        if op.may_be_refused() {
+            return Ok(());
+        }
         let mut left = std::mem::take(&mut self.possible);
         left.retain(|before| op.effect(before.as_ref()).is_none());
         if left.is_empty() {
@@ -96,9 +128,45 @@ impl Belief {
     }
 
     pub(crate) fn is_unknown(&mut self, op: &Op) {
+        self.note(op);
         let mut all = self.possible.clone();
         all.extend(self.effects(op));
         self.become_one_of(all);
+    }
+
+    fn note(&mut self, op: &Op) {
+        match op {
+            Op::Deploy(services) => {
+                for (name, spec) in services {
+                    let past = self.past.entry(name.clone()).or_default();
+                    if !past.contains(&spec.task) {
+                        past.push(spec.task.clone());
+                    }
+                }
+            }
+            Op::Turn { service, .. } => drop(self.turned.insert(service.clone())),
+            Op::Scale { .. } | Op::Remove => {}
+        }
+    }
+
+    /// What a service that is declared so may be made from.
+    fn may_be_made_from<'a>(&'a self, name: &Name, spec: &'a ServiceSpec) -> Vec<&'a TaskSpec> {
+        let goes_back = spec.update.failure_action == FailureAction::Rollback || self.turned.contains(name);
+        let past = self.past.get(name).into_iter().flatten().filter(|_| goes_back);
+        std::iter::once(&spec.task).chain(past).collect()
+    }
+
+    fn is_like(&self, believed: &Option<Services>, actual: &Option<Services>) -> bool {
+        let (Some(believed), Some(actual)) = (believed, actual) else {
+            return believed.is_none() && actual.is_none();
+        };
+        let like = |(name, spec): (&Name, &ServiceSpec)| {
+            actual.get(name).is_some_and(|actual| {
+                let made = self.may_be_made_from(name, spec).contains(&&actual.task);
+                made && ServiceSpec { task: spec.task.clone(), ..actual.clone() } == *spec
+            })
+        };
+        believed.len() == actual.len() && believed.iter().all(like)
     }
 
     fn become_one_of(&mut self, possible: Vec<Option<Services>>) {
@@ -117,17 +185,20 @@ impl Belief {
         let read: BTreeMap<String, (u32, String)> = there
             .map(|service| (service.service.clone(), (service.desired, service.image.clone())))
             .collect();
-        let shown = |services: &Option<Services>| {
-            let services = services.iter().flatten().map(|(name, spec)| {
-                (format!("{}/{name}", self.stack), (spec.replicas, spec.task.image.to_string()))
-            });
-            services.collect::<BTreeMap<_, _>>()
+        let shows = |services: &Option<Services>| {
+            let services: Vec<_> = services.iter().flatten().collect();
+            let shows = |(name, spec): &(&Name, &ServiceSpec)| {
+                read.get(&format!("{}/{name}", self.stack)).is_some_and(|(replicas, image)| {
+                    let made = self.may_be_made_from(name, spec);
+                    *replicas == spec.replicas && made.iter().any(|task| task.image.to_string() == *image)
+                })
+            };
+            services.len() == read.len() && services.iter().all(shows)
         };
-        if self.possible.iter().any(|services| shown(services) == read) {
+        if self.possible.iter().any(shows) {
             return Ok(());
         }
-        let expected: Vec<_> = self.possible.iter().map(shown).collect();
-        Err(format!("{} reads as {read:?} and has to be one of {expected:?}", self.stack))
+        Err(format!("{} reads as {read:?} and has to be one of {:?}", self.stack, self.possible))
     }
 
     /// # Errors
@@ -138,7 +209,7 @@ impl Belief {
             let services = stack.services.iter();
             services.filter_map(|(name, id)| Some((name.clone(), state.service(*id)?.spec.clone()))).collect()
         });
-        if self.possible.contains(&actual) {
+        if self.possible.iter().any(|believed| self.is_like(believed, &actual)) {
             return Ok(());
         }
         Err(format!("{} is {actual:?} and has to be one of {:?}", self.stack, self.possible))

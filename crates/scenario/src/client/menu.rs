@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Bytes, Constraint, ContainerSpec, Digest, Health, HealthCheck, ImageName, Limits, MilliCpu, Name, NodeId,
-    PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations, Resources,
-    RestartCondition, RestartPolicy, ServiceSpec, TaskSpec,
+    Bytes, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName, Limits,
+    MilliCpu, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId,
+    Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
+    UpdatePolicy,
 };
 use state::{Command, Proposal};
 use tokio::time::{Instant, sleep};
 
 use crate::check::Check;
 use crate::client::PATIENCE;
-use crate::client::belief::{Belief, Op, Services};
+use crate::client::belief::{Belief, Op, Services, Turn};
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::net::{Net, Port, USERS};
@@ -26,13 +27,23 @@ const IMAGES: [&str; 3] = ["alpha:latest", "beta:latest", "gamma:latest"];
 
 const SERVICES: [&str; 3] = ["api", "batch", "web"];
 
+const TURNS: [Turn; 6] = [
+    Turn::Undo,
+    Turn::Restart,
+    Turn::Steer("pause"),
+    Turn::Steer("resume"),
+    Turn::Steer("abort"),
+    Turn::Steer("promote"),
+];
+
 /// A change that makes sense as far as the user knows.
 pub(super) fn choose(dice: &Dice, belief: &Belief) -> Op {
     let Some(services) = belief.guess() else { return Op::Deploy(self::services(dice)) };
     let names: Vec<Name> = services.keys().cloned().collect();
     match dice.below(100) {
         0..12 => Op::Remove,
-        12..55 => Op::Deploy(changed(dice, services)),
+        12..50 => Op::Deploy(changed(dice, services)),
+        50..70 => Op::Turn { service: dice.pick(&names), turn: dice.pick(&TURNS) },
         _ => Op::Scale { service: dice.pick(&names), replicas: replicas(dice) },
     }
 }
@@ -90,26 +101,46 @@ fn spec(dice: &Dice) -> ServiceSpec {
     };
     let reservations =
         Reservations { cpu: MilliCpu(dice.pick(&[0, 100, 400])), memory: Bytes(dice.pick(&[0, 64 << 20])) };
-    ServiceSpec {
-        replicas: replicas(dice),
+    let task = TaskSpec {
+        image: image(dice),
+        entrypoint: None,
+        command: None,
+        environment: BTreeMap::new(),
         labels: BTreeMap::new(),
-        task: TaskSpec {
-            image: image(dice),
-            entrypoint: None,
-            command: None,
-            environment: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            working_dir: None,
-            user: None,
-            ports: port.into_iter().collect(),
-            resources: Resources { reservations, limits: Limits::default() },
-            restart,
-            constraints,
-            container: ContainerSpec::default(),
-            health: health(dice),
-            readiness: dice.chance(40).then(|| readiness(dice)),
-            pull: PullPolicy::default(),
-        },
+        working_dir: None,
+        user: None,
+        ports: port.into_iter().collect(),
+        resources: Resources { reservations, limits: Limits::default() },
+        restart,
+        constraints,
+        container: ContainerSpec::default(),
+        health: health(dice),
+        readiness: dice.chance(40).then(|| readiness(dice)),
+        pull: PullPolicy::default(),
+    };
+    let (update, rollback) = (policy(dice), policy(dice));
+    ServiceSpec { update, rollback, ..ServiceSpec::replicated(replicas(dice), task) }
+}
+
+fn policy(dice: &Dice) -> UpdatePolicy {
+    let seconds = |choices: &[u64]| Duration::from_secs(dice.pick(choices));
+    UpdatePolicy {
+        parallelism: dice.pick(&[0, 1, 1, 2]),
+        delay: seconds(&[0, 0, 0, 2]),
+        order: dice.pick(&[UpdateOrder::StopFirst, UpdateOrder::StartFirst]),
+        monitor: seconds(&[0, 1, 5]),
+        min_healthy: dice.pick(&[None, None, Some(Duration::ZERO), Some(Duration::from_secs(3))]),
+        max_failure_ratio: dice.pick(&[0, 0, 350, 1000]),
+        failure_action: dice.pick(&[
+            FailureAction::Pause,
+            FailureAction::Continue,
+            FailureAction::Rollback,
+            FailureAction::Rollback,
+        ]),
+        // Long enough for a cluster that faults hold up, and over before it has to be at rest.
+        progress_deadline: seconds(&[30, 60]),
+        canaries: dice.pick(&[0, 0, 0, 1]),
+        promote_after: dice.pick(&[None, Some(Duration::from_secs(4))]),
     }
 }
 
@@ -203,7 +234,7 @@ impl Importer {
             let asked = self.net.ask(USERS, self.dice.pick(&self.managers), PATIENCE, move |port: Port| {
                 Box::pin(async move {
                     let at = port.store.state().time();
-                    let proposal = Proposal { at, request: Some(request), commands: vec![put] };
+                    let proposal = Proposal { at, request: Some(request), by: None, commands: vec![put] };
                     port.store.propose(proposal).await
                 })
             });

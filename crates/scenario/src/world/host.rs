@@ -163,6 +163,13 @@ impl Host for SimHost {
         })
     }
 
+    fn relimit(&self, _: Arc<Assigned>, _: u32) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            Ok(Vec::new())
+        })
+    }
+
     fn probe(
         &self,
         task: Arc<Assigned>,

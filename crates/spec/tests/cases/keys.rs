@@ -404,10 +404,10 @@ fn replicas_are_a_number_that_can_be_meant() {
 #[test]
 fn deploy_takes_its_own_keys_only() {
     check_web(
-        "deploy:\n  mode: global\n  update_config: {}\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
+        "deploy:\n  mode: global\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
         expect![[r#"
             error a.yaml:5:13: gantry does not do `mode: global` yet; `mode: replicated` is what there is
-            error a.yaml:6:7: gantry does not do `update_config` yet; take it out to deploy without it
+            error a.yaml:6:7: gantry does not do `endpoint_mode` yet; take it out to deploy without it
             error a.yaml:7:7: unknown key `replica`; did you mean `replicas`?
             error a.yaml:8:19: gantry does not do `preferences` yet; take it out to deploy without it
             error a.yaml:9:19: unknown key `limit`; did you mean `limits`?

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use model::{
     Blkio, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress, HostEntry, Limits, LogDriver,
     Logging, Mount, MountKind, Namespaces, PortSpec, Privileges, Propagation, Publish, PullPolicy, Readiness,
-    Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning, UserScope,
+    Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning,
+    UpdatePolicy, UserScope,
 };
 use spec::{Loaded, Problem, Problems, Project};
 
@@ -27,7 +28,7 @@ fn problem_lines(level: &str, problems: &[Problem]) -> String {
     problems.iter().map(|problem| format!("{level} {problem}\n")).collect()
 }
 
-fn project_text(Project { name, services }: &Project) -> String {
+fn project_text(Project { name, services, unscaled: _ }: &Project) -> String {
     let mut text = String::new();
     if let Some(name) = name {
         text += &format!("project {name}\n");
@@ -41,7 +42,7 @@ fn project_text(Project { name, services }: &Project) -> String {
     text
 }
 
-fn service_lines(ServiceSpec { replicas, labels, task }: &ServiceSpec) -> Vec<String> {
+fn service_lines(ServiceSpec { replicas, labels, task, update, rollback }: &ServiceSpec) -> Vec<String> {
     let TaskSpec {
         image,
         entrypoint,
@@ -84,7 +85,41 @@ fn service_lines(ServiceSpec { replicas, labels, task }: &ServiceSpec) -> Vec<St
     if *pull != PullPolicy::default() {
         lines.push(format!("pull {pull:?}"));
     }
+    lines.extend([("update", update), ("rollback", rollback)].into_iter().filter_map(policy_line));
     lines
+}
+
+fn policy_line((name, policy): (&str, &UpdatePolicy)) -> Option<String> {
+    let plain = UpdatePolicy::default();
+    let UpdatePolicy {
+        parallelism,
+        delay,
+        order,
+        monitor,
+        min_healthy,
+        max_failure_ratio,
+        failure_action,
+        progress_deadline,
+        canaries,
+        promote_after,
+    } = policy;
+    let mut line = name.to_owned();
+    let mut say = |is_said: bool, text: String| {
+        if is_said {
+            line += &format!(" {text}");
+        }
+    };
+    say(*parallelism != plain.parallelism, format!("parallelism={parallelism}"));
+    say(*delay != plain.delay, format!("delay={delay:?}"));
+    say(*order != plain.order, format!("{order:?}"));
+    say(*monitor != plain.monitor, format!("monitor={monitor:?}"));
+    say(min_healthy.is_some(), format!("min_healthy={min_healthy:?}"));
+    say(*max_failure_ratio != plain.max_failure_ratio, format!("ratio={max_failure_ratio}/1000"));
+    say(*failure_action != plain.failure_action, format!("{failure_action:?}"));
+    say(*progress_deadline != plain.progress_deadline, format!("deadline={progress_deadline:?}"));
+    say(*canaries != plain.canaries, format!("canaries={canaries}"));
+    say(promote_after.is_some(), format!("promote_after={promote_after:?}"));
+    (*policy != plain).then_some(line)
 }
 
 fn container_lines(container: &ContainerSpec) -> Vec<String> {

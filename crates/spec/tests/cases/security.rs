@@ -194,12 +194,12 @@ fn x_gantry_has_keys_of_its_own() {
     check(
         "x-gantry: {hardend: true, health: {}}\nservices:\n  a: {image: nginx, x-gantry: {hardend: true, on_partition: {}}}\n  b: {image: nginx, x-gantry: [a], deploy: {x-gantry: {}}}\n",
         expect![[r#"
-        error a.yaml:1:12: unknown key `hardend`; did you mean `hardened`?
-        error a.yaml:1:27: unknown key `health`; at the top level there is `hardened`
-        error a.yaml:3:32: unknown key `hardend`; did you mean `hardened`?
-        error a.yaml:3:47: unknown key `on_partition`; there are health, readiness and hardened
-        error a.yaml:4:31: `x-gantry` must be a mapping, and this is a list
-        error a.yaml:4:45: gantry does not do `x-gantry` yet; take it out to deploy without it
-    "#]],
+            error a.yaml:1:12: unknown key `hardend`; did you mean `hardened`?
+            error a.yaml:1:27: unknown key `health`; at the top level there is `hardened`
+            error a.yaml:3:32: unknown key `hardend`; did you mean `hardened`?
+            error a.yaml:3:47: unknown key `on_partition`; there are health, readiness, hardened and rollout
+            error a.yaml:4:31: `x-gantry` must be a mapping, and this is a list
+            error a.yaml:4:45: gantry does not do `x-gantry` yet; take it out to deploy without it
+        "#]],
     );
 }

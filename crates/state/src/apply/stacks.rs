@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Digest, Generation, ImageName, Name, ServiceId, ServiceName, SpecVersion, Template};
+use model::{Cause, Digest, Generation, ImageName, Name, ServiceId, ServiceName, SpecVersion, Template};
 
 use crate::apply::{Change, Step};
 use crate::command::{Declared, Done, Outcome, Rejected};
@@ -18,11 +18,10 @@ impl Step<'_> {
         expected: Option<Generation>,
     ) -> Outcome {
         let old = self.state.stacks.get(name).cloned();
-        let (generation, mut members) = match &old {
-            Some(stack) => {
-                (stack.generation, if stack.removing { BTreeMap::new() } else { stack.services.clone() })
-            }
-            None => (Generation::default(), BTreeMap::new()),
+        let generation = self.state.generation_of(name);
+        let mut members = match &old {
+            Some(stack) if !stack.removing => stack.services.clone(),
+            Some(_) | None => BTreeMap::new(),
         };
         if let Some(expected) = expected.filter(|expected| *expected != generation) {
             return Err(Rejected::Changed { name: name.to_string(), expected, actual: generation });
@@ -73,12 +72,15 @@ impl Step<'_> {
         self.state.last_service += 1;
         let id = ServiceId(self.state.last_service);
         let version = SpecVersion(1);
-        let template = Template { task: Arc::new(declared.spec.task.clone()), image: declared.image };
+        let template = self.template(declared, 0);
+        let rollout = self.rollout(&declared.spec, (version, version), Cause::Create);
         let service = Service {
             name,
             spec: declared.spec.clone(),
             version,
+            last_version: version,
             templates: BTreeMap::from([(version, template)]),
+            rollout,
             generation: self.at,
             created: self.state.time,
             next_sequence: 1,
@@ -90,25 +92,44 @@ impl Step<'_> {
 
     /// Brings a service to what is declared; tells whether anything changed.
     fn redeclare(&mut self, id: ServiceId, declared: &Declared) -> bool {
-        let Some(old) = self.state.services.get(&id) else { return false };
+        let Some(old) = self.state.services.get(&id).cloned() else { return false };
+        let mut declared = declared.clone();
+        if declared.keep_replicas {
+            declared.spec.replicas = old.spec.replicas;
+        }
         let current = &old.templates[&old.version];
-        let same_template = *current.task == declared.spec.task && current.image == declared.image;
-        if same_template && old.spec == declared.spec {
+        let wanted = self.template(&declared, current.restarted);
+        if wanted.is_like(current) && old.spec == declared.spec {
             return false;
         }
-        let mut service = Service::clone(old);
+        let mut service = Service::clone(&old);
         self.lets_go(&service.spec.task.image);
-        service.spec = declared.spec.clone();
+        service.spec = declared.spec;
         service.generation = self.at;
-        if !same_template {
-            service.version.0 += 1;
-            let template = Template { task: Arc::new(declared.spec.task.clone()), image: declared.image };
-            service.templates.insert(service.version, template);
+        if !wanted.is_like(current) {
+            // What is kept and the same is what it was: tasks that have it are not touched.
+            let same = |(_, kept): &(&SpecVersion, &Template)| {
+                kept.image == wanted.image && kept.task == wanted.task
+            };
+            let kept = service.templates.iter().rfind(same).map(|(version, _)| *version);
+            let to = kept.unwrap_or(SpecVersion(service.last_version.0 + 1));
+            service.templates.entry(to).or_insert(wanted);
+            self.turn(&mut service, to, Cause::Deploy);
         }
         self.put_service(id, service);
-        let forgotten = retention::trim_templates(self.state, id);
-        self.changes.extend(forgotten.into_iter().map(Change::Image));
+        self.forget_templates(id);
         true
+    }
+
+    fn template(&self, declared: &Declared, restarted: u32) -> Template {
+        Template {
+            task: Arc::new(declared.spec.task.clone()),
+            image: declared.image,
+            restarted,
+            made: self.state.time,
+            by: self.by.map(str::to_owned),
+            stable: None,
+        }
     }
 
     pub(super) fn remove_stack(&mut self, name: &Name) -> Outcome {
@@ -163,6 +184,11 @@ impl Step<'_> {
         Ok(Done::Changed)
     }
 
+    pub(super) fn forget_templates(&mut self, id: ServiceId) {
+        let forgotten = retention::trim_templates(self.state, id);
+        self.changes.extend(forgotten.into_iter().map(Change::Image));
+    }
+
     fn mark_removing(&mut self, id: ServiceId) {
         if let Some(old) = self.state.services.get(&id) {
             let service = Service { removing: true, generation: self.at, ..Service::clone(old) };
@@ -172,7 +198,7 @@ impl Step<'_> {
     }
 
     /// A service may no longer call its image so, and with that the name may have become free.
-    fn lets_go(&mut self, name: &ImageName) {
+    pub(super) fn lets_go(&mut self, name: &ImageName) {
         let named = self.state.image_named(name);
         self.changes.extend(named.map(Change::Image));
     }

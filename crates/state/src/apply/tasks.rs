@@ -122,7 +122,7 @@ impl Step<'_> {
         Ok(done)
     }
 
-    fn put_task(&mut self, id: TaskId, task: Task) {
+    pub(super) fn put_task(&mut self, id: TaskId, task: Task) {
         let node = task.placement.as_ref().map(|placement| placement.node);
         self.state.put_task(id, Arc::new(task));
         self.changes.insert(Change::Task(id, node));

@@ -21,7 +21,8 @@ fn admit_with(key: Option<[u8; 32]>, name: &str) -> Command {
 }
 
 fn ask(world: &mut World, request: u128, command: Command) -> Applied {
-    let proposal = Proposal { at: world.now, request: Some(RequestId(request)), commands: vec![command] };
+    let proposal =
+        Proposal { at: world.now, request: Some(RequestId(request)), by: None, commands: vec![command] };
     world.propose(&proposal)
 }
 
@@ -210,7 +211,8 @@ fn a_change_says_what_it_did_though_it_is_asked_for_again() {
     let image = world.state.image_named(&web.spec.task.image).expect("it was deployed");
     let mut spec = web.spec.clone();
     spec.replicas = 2;
-    let services = BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image })]);
+    let services =
+        BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image, keep_replicas: false })]);
     let deploy = Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None };
     let scale = Command::Scale { service: service_name("hello/web"), replicas: 3, expected: None };
     for (request, change) in [(1, deploy), (2, scale)] {
@@ -231,8 +233,10 @@ fn only_the_task_template_makes_a_version() {
     assert_eq!(version(&world), Some(SpecVersion(1)));
     world.run("service hello/web x2 label=blue command=two\n deploy");
     assert_eq!(version(&world), Some(SpecVersion(2)));
-    // Going back is a version of its own, since every rollout is one.
+    // What was there before and is kept is what it was; what comes next is new all the same.
     world.run("service hello/web x2\n deploy");
+    assert_eq!(version(&world), Some(SpecVersion(1)));
+    world.run("service hello/web x2 command=three\n deploy");
     assert_eq!(version(&world), Some(SpecVersion(3)));
 }
 
@@ -308,8 +312,12 @@ fn whoever_drops_the_last_use_of_an_image_says_so() {
     );
     assert!(world.state.image_is_wanted(first));
     let web = world.service("web");
-    let drop =
-        Proposal { at: world.now, request: None, commands: vec![Command::DropService { service: web }] };
+    let drop = Proposal {
+        at: world.now,
+        request: None,
+        by: None,
+        commands: vec![Command::DropService { service: web }],
+    };
     let applied = world.propose(&drop);
     assert!(!world.state.image_is_wanted(first));
     assert!(applied.changes.contains(&Change::Image(first)), "{:?}", applied.changes);
@@ -331,7 +339,10 @@ fn a_deploy_of_a_name_that_has_moved_on_gets_what_it_stands_for_now() {
     spec.task.image = "app".parse().expect("the name of an image");
     let (before, now) = (Digest([2; 32]), world.state.image_named(&spec.task.image).expect("it is there"));
     assert!(before != now && !world.state.image_is_wanted(before));
-    let services = BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image: before })]);
+    let services = BTreeMap::from([(
+        "web".parse().expect("a name"),
+        Declared { spec, image: before, keep_replicas: false },
+    )]);
     world.must(Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None });
     let service = world.state.service(web).expect("it was deployed");
     assert_eq!(service.templates[&service.version].image, now);
@@ -352,10 +363,11 @@ fn whoever_forgets_the_last_version_made_from_an_image_says_so() {
     let image = world.state.image_named(&spec.task.image).expect("it was just imported");
     for version in 2.. {
         spec.task.command = Some(vec![format!("{version}")]);
-        let services = BTreeMap::from([(name.clone(), Declared { spec: spec.clone(), image })]);
+        let services =
+            BTreeMap::from([(name.clone(), Declared { spec: spec.clone(), image, keep_replicas: false })]);
         let stack: Name = "hello".parse().expect("a name");
         let deploy = Command::Deploy { stack, services, expected: None };
-        let proposal = Proposal { at: world.now, request: None, commands: vec![deploy] };
+        let proposal = Proposal { at: world.now, request: None, by: None, commands: vec![deploy] };
         let applied = world.propose(&proposal);
         if !world.state.image_is_wanted(first) {
             assert!(applied.changes.contains(&Change::Image(first)), "{:?}", applied.changes);

@@ -81,10 +81,12 @@ fn what_was_deployed_and_named_in_one_proposal_is_one_step() {
     let web = world.service("web");
     let mut spec = world.state.service(web).expect("it was just found").spec.clone();
     spec.task.image = image_name("new");
-    let services = [("web".parse().expect("a name"), state::Declared { spec, image: SECOND })].into();
+    let services =
+        [("web".parse().expect("a name"), state::Declared { spec, image: SECOND, keep_replicas: false })]
+            .into();
     let deploy = Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None };
     let commands = vec![said(&image_name("new"), SECOND, true), deploy];
-    let outcomes = world.propose(&Proposal { at: world.now, request: None, commands }).outcomes;
+    let outcomes = world.propose(&Proposal { at: world.now, request: None, by: None, commands }).outcomes;
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let service = world.state.service(web).expect("it was just found");
     assert_eq!(service.templates[&service.version].image, SECOND);
@@ -147,7 +149,8 @@ fn who_changes_a_registry_says_so() {
     let mut world = World::new();
     let insecure = RegistryChange::Settings { mirrors: Vec::new(), ca: Vec::new(), insecure: true };
     for command in [put(insecure), Command::RemoveRegistry { registry: name() }] {
-        let applied = world.propose(&Proposal { at: world.now, request: None, commands: vec![command] });
+        let applied =
+            world.propose(&Proposal { at: world.now, request: None, by: None, commands: vec![command] });
         assert_eq!(applied.changes, [Change::Registry(name())].into());
     }
     assert_eq!(registry(&world), None);

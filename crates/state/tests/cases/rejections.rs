@@ -7,7 +7,7 @@ use model::{
     Bytes, Desired, Digest, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId, TaskVerdict,
 };
 use state::command::Lacking;
-use state::{Command, RegistryChange, Rejected};
+use state::{Advance, Command, RegistryChange, Rejected, Steer};
 
 use crate::fixture::{RANGE, TOKEN, World, address_of, found, image_name, service_name};
 
@@ -25,7 +25,8 @@ fn case(world: World, command: Command, says: impl Into<String>) -> Case {
 #[test]
 fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
     let mut given = BTreeSet::new();
-    let cases = [cluster(), nodes(), stacks(), services(), tasks(), placements(), images(), registries()];
+    let cases =
+        [cluster(), nodes(), stacks(), services(), rollouts(), tasks(), placements(), images(), registries()];
     for Case { mut world, command, says } in cases.into_iter().flatten() {
         let before = world.state.rows();
         let Err(rejected) = world.apply(vec![command.clone()]).remove(0) else {
@@ -40,10 +41,11 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 31] = [
+const REASONS: [&str; 37] = [
     "already assigned",
     "another generation",
     "bad token",
+    "cannot steer",
     "founded",
     "image in use",
     "image kept",
@@ -65,12 +67,17 @@ const REASONS: [&str; 31] = [
     "no version",
     "node unavailable",
     "not founded",
+    "not in place",
+    "not its rollout",
     "not wanted",
+    "nothing to undo",
     "out of sequence",
     "registry too large",
     "removing",
+    "run once",
     "still running",
     "too many registries",
+    "version gone",
     "with tasks",
 ];
 
@@ -110,6 +117,12 @@ fn reason(rejected: &Rejected) -> &'static str {
         Rejected::NoRegistry(_) => "no registry",
         Rejected::TooManyRegistries => "too many registries",
         Rejected::RegistryTooLarge(_) => "registry too large",
+        Rejected::NotInPlace(..) => "not in place",
+        Rejected::NotItsRollout(..) => "not its rollout",
+        Rejected::CannotSteer { .. } => "cannot steer",
+        Rejected::RunOnce(_) => "run once",
+        Rejected::NothingToUndo(_) => "nothing to undo",
+        Rejected::VersionGone { .. } => "version gone",
     }
 }
 
@@ -132,6 +145,66 @@ fn admit(name: &str, role: Role, token: Option<[u8; 32]>) -> Command {
 
 fn stack(name: &str) -> Name {
     name.parse().expect("a name")
+}
+
+/// One of a service whose second version is on its way, and what is not done then.
+fn rollouts() -> Vec<Case> {
+    let web = || service_name("hello/web");
+    let first = || World::of("nodes n1\n service hello/web x1\n deploy");
+    let second = || {
+        let mut world = first();
+        world.run("settle\n service hello/web x1 command=two\n deploy");
+        world
+    };
+    let (id, version) = (ServiceId(1), SpecVersion);
+    let steer = |how| Command::Steer { service: web(), how };
+    let mut paused = second();
+    paused.run("pause web");
+    let mut completed = second();
+    completed.run("settle");
+    vec![
+        case(
+            first(),
+            Command::Undo { service: web(), to: None },
+            "service `hello/web` was nothing else before; `gantry rollout history hello/web` lists the versions that are kept",
+        ),
+        case(
+            first(),
+            Command::Undo { service: web(), to: Some(version(7)) },
+            "service `hello/web` keeps no version v7; `gantry rollout history hello/web` lists those that it does",
+        ),
+        case(
+            World::of("nodes n1\n service hello/web once\n deploy"),
+            Command::Restart { service: web() },
+            "service `hello/web` was run once, and is not rolled out",
+        ),
+        case(
+            first(),
+            steer(Steer::Abort),
+            "the rollout of service `hello/web` is running: there is nothing before its first version; deploy another, \
+             or remove the stack",
+        ),
+        case(
+            paused,
+            steer(Steer::Promote),
+            "the rollout of service `hello/web` is paused: `gantry rollout resume` it first",
+        ),
+        case(
+            completed,
+            steer(Steer::Pause),
+            "the rollout of service `hello/web` is completed: `gantry rollout undo` goes back to the version before",
+        ),
+        case(
+            second(),
+            Command::Advance { service: id, to: version(1), how: Advance::Completed },
+            "the rollout of service s1 to v1 is over, or another has taken its place",
+        ),
+        case(
+            second(),
+            Command::Revise { task: task(1, 1), version: version(2) },
+            "task s1-1-1 cannot become v2 as it is",
+        ),
+    ]
 }
 
 fn cluster() -> Vec<Case> {

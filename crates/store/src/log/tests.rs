@@ -18,8 +18,12 @@ fn blank(term: u64, index: u64) -> Entry {
 }
 
 fn proposal(index: u64) -> Entry {
-    let proposal =
-        Proposal { at: Timestamp(1), request: Some(RequestId(u128::from(index))), commands: Vec::new() };
+    let proposal = Proposal {
+        at: Timestamp(1),
+        request: Some(RequestId(u128::from(index))),
+        by: None,
+        commands: Vec::new(),
+    };
     Entry { log_id: id(1, index), payload: Payload::Normal(Submission::new(proposal)) }
 }
 

@@ -6,10 +6,11 @@ use model::{
     Bytes, ClusterId, Digest, Generation, LogIndex, Name, NodeId, RegistryName, ServiceId, SpecVersion,
     Subnet, Timestamp,
 };
-use state::command::{Authority, Command, Declared, RegistryChange};
+use state::command::{Advance, Authority, Command, Declared, RegistryChange, Steer};
 
 use crate::invalid::list;
 use crate::proto::log as proto;
+use crate::proto::log::command::advance::{How, Progressed, RolledBack};
 use crate::proto::log::command::put_registry::{Change, Settings};
 use crate::proto::log::command::{self as of, Kind};
 use crate::proto::model as nouns;
@@ -58,6 +59,19 @@ fn kind_of(command: &Command) -> Kind {
             replicas: *replicas,
             expected: expected.map(|index| index.0),
         }),
+        Command::Undo { service, to } => {
+            Kind::Undo(of::Undo { service: service.to_string(), to: to.map(|version| version.0) })
+        }
+        Command::Restart { service } => Kind::Restart(of::Restart { service: service.to_string() }),
+        Command::Steer { service, how } => {
+            Kind::Steer(of::Steer { service: service.to_string(), how: proto::SteerHow::from(*how).into() })
+        }
+        Command::Advance { service, to, how } => {
+            Kind::Advance(of::Advance { service: service.0, to: to.0, how: Some(how.into()) })
+        }
+        Command::Revise { task, version } => {
+            Kind::Revise(of::Revise { task: Some(task.into()), version: version.0 })
+        }
         Command::DropService { service } => Kind::DropService(of::DropService { service: service.0 }),
         Command::CreateTask { task, version, avoid } => Kind::CreateTask(of::CreateTask {
             task: Some(task.into()),
@@ -142,6 +156,26 @@ impl TryFrom<proto::Command> for Command {
                 Ok(Self::RemoveStack { stack: Field("RemoveStack", "stack").parsed(&stack)? })
             }
             Kind::Scale(scale) => scale.try_into(),
+            Kind::Undo(of::Undo { service, to }) => Ok(Self::Undo {
+                service: Field("Undo", "service").parsed(&service)?,
+                to: to.map(SpecVersion),
+            }),
+            Kind::Restart(of::Restart { service }) => {
+                Ok(Self::Restart { service: Field("Restart", "service").parsed(&service)? })
+            }
+            Kind::Steer(of::Steer { service, how }) => {
+                let at = |field| Field("Steer", field);
+                let how = at("how").choice::<proto::SteerHow, _>(how)?;
+                Ok(Self::Steer { service: at("service").parsed(&service)?, how })
+            }
+            Kind::Advance(of::Advance { service, to, how }) => {
+                let how = Field("Advance", "how").kind(how)?.into();
+                Ok(Self::Advance { service: ServiceId(service), to: SpecVersion(to), how })
+            }
+            Kind::Revise(of::Revise { task, version }) => {
+                let task = Field("Revise", "task").required(task)?;
+                Ok(Self::Revise { task, version: SpecVersion(version) })
+            }
             Kind::DropService(of::DropService { service }) => {
                 Ok(Self::DropService { service: ServiceId(service) })
             }
@@ -344,6 +378,59 @@ impl TryFrom<of::NameImage> for Command {
     }
 }
 
+impl From<Steer> for proto::SteerHow {
+    fn from(how: Steer) -> Self {
+        match how {
+            Steer::Pause => Self::Pause,
+            Steer::Resume => Self::Resume,
+            Steer::Abort => Self::Abort,
+            Steer::Promote => Self::Promote,
+        }
+    }
+}
+
+impl TryFrom<proto::SteerHow> for Steer {
+    type Error = Invalid;
+
+    fn try_from(how: proto::SteerHow) -> Result<Self, Invalid> {
+        match how {
+            proto::SteerHow::Unspecified => Err(Field("SteerHow", "value").bad(Cause::Missing)),
+            proto::SteerHow::Pause => Ok(Self::Pause),
+            proto::SteerHow::Resume => Ok(Self::Resume),
+            proto::SteerHow::Abort => Ok(Self::Abort),
+            proto::SteerHow::Promote => Ok(Self::Promote),
+        }
+    }
+}
+
+impl From<&Advance> for How {
+    fn from(how: &Advance) -> Self {
+        match how {
+            Advance::Progressed { done, failed } => {
+                Self::Progressed(Progressed { done: *done, failed: *failed })
+            }
+            Advance::Promoted => Self::Promoted(nouns::Nothing {}),
+            Advance::Completed => Self::Completed(nouns::Nothing {}),
+            Advance::Failed { reason } => Self::Failed(reason.clone()),
+            Advance::RolledBack { to, reason } => {
+                Self::RolledBack(RolledBack { to: to.0, reason: reason.clone() })
+            }
+        }
+    }
+}
+
+impl From<How> for Advance {
+    fn from(how: How) -> Self {
+        match how {
+            How::Progressed(Progressed { done, failed }) => Self::Progressed { done, failed },
+            How::Promoted(nouns::Nothing {}) => Self::Promoted,
+            How::Completed(nouns::Nothing {}) => Self::Completed,
+            How::Failed(reason) => Self::Failed { reason },
+            How::RolledBack(RolledBack { to, reason }) => Self::RolledBack { to: SpecVersion(to), reason },
+        }
+    }
+}
+
 impl From<&RegistryChange> for Change {
     fn from(change: &RegistryChange) -> Self {
         match change {
@@ -391,8 +478,8 @@ fn generation(expected: Option<u64>) -> Option<Generation> {
 
 impl From<&Declared> for proto::Declared {
     fn from(declared: &Declared) -> Self {
-        let Declared { spec, image } = declared;
-        Self { spec: Some(spec.into()), image: image.to_string() }
+        let Declared { spec, image, keep_replicas } = declared;
+        Self { spec: Some(spec.into()), image: image.to_string(), keep_replicas: *keep_replicas }
     }
 }
 
@@ -400,9 +487,9 @@ impl TryFrom<proto::Declared> for Declared {
     type Error = Invalid;
 
     fn try_from(declared: proto::Declared) -> Result<Self, Invalid> {
-        let proto::Declared { spec, image } = declared;
+        let proto::Declared { spec, image, keep_replicas } = declared;
         let at = |field| Field("Declared", field);
-        Ok(Self { spec: at("spec").required(spec)?, image: at("image").parsed(&image)? })
+        Ok(Self { spec: at("spec").required(spec)?, image: at("image").parsed(&image)?, keep_replicas })
     }
 }
 

@@ -7,7 +7,7 @@ use state::command::Lacking;
 use crate::proto::log as proto;
 use crate::proto::log::lacking::Kind as LackingKind;
 use crate::proto::log::rejected::{self as of, Kind};
-use crate::proto::model::Nothing;
+use crate::proto::model::{self as nouns, Nothing};
 use crate::{Field, Invalid};
 
 impl From<&Rejected> for proto::Rejected {
@@ -56,6 +56,22 @@ fn kind_of(rejected: &Rejected) -> Kind {
         Rejected::NoRegistry(registry) => Kind::NoRegistry(registry.to_string()),
         Rejected::TooManyRegistries => Kind::TooManyRegistries(Nothing {}),
         Rejected::RegistryTooLarge(registry) => Kind::RegistryTooLarge(registry.to_string()),
+        Rejected::NotInPlace(task, version) => {
+            Kind::NotInPlace(of::NotInPlace { task: Some(task.into()), version: version.0 })
+        }
+        Rejected::NotItsRollout(service, version) => {
+            Kind::NotItsRollout(of::NoVersion { service: service.0, version: version.0 })
+        }
+        Rejected::CannotSteer { service, phase, hint } => Kind::CannotSteer(of::CannotSteer {
+            service: service.to_string(),
+            phase: nouns::RolloutPhase::from(*phase).into(),
+            hint: hint.clone(),
+        }),
+        Rejected::RunOnce(service) => Kind::RunOnce(service.to_string()),
+        Rejected::NothingToUndo(service) => Kind::NothingToUndo(service.to_string()),
+        Rejected::VersionGone { service, version } => {
+            Kind::VersionGone(of::VersionGone { service: service.to_string(), version: version.0 })
+        }
     }
 }
 
@@ -99,6 +115,23 @@ impl TryFrom<proto::Rejected> for Rejected {
             Kind::RegistryTooLarge(registry) => {
                 Self::RegistryTooLarge(at("registry_too_large").parsed(&registry)?)
             }
+            Kind::NotInPlace(of::NotInPlace { task, version }) => {
+                Self::NotInPlace(Field("NotInPlace", "task").required(task)?, SpecVersion(version))
+            }
+            Kind::NotItsRollout(of::NoVersion { service, version }) => {
+                Self::NotItsRollout(ServiceId(service), SpecVersion(version))
+            }
+            Kind::CannotSteer(of::CannotSteer { service, phase, hint }) => {
+                let at = |field| Field("CannotSteer", field);
+                let phase = at("phase").choice::<nouns::RolloutPhase, _>(phase)?;
+                Self::CannotSteer { service: at("service").parsed(&service)?, phase, hint }
+            }
+            Kind::RunOnce(name) => Self::RunOnce(at("run_once").parsed(&name)?),
+            Kind::NothingToUndo(name) => Self::NothingToUndo(at("nothing_to_undo").parsed(&name)?),
+            Kind::VersionGone(of::VersionGone { service, version }) => Self::VersionGone {
+                service: Field("VersionGone", "service").parsed(&service)?,
+                version: SpecVersion(version),
+            },
         })
     }
 }

@@ -8,6 +8,7 @@ use state::{Cluster, NodeRow, Recorded, Row, Service, Stack, Tag, Token};
 use super::command::node_prefix_of;
 use super::outcome::outcome;
 use super::{FORMAT, readable};
+use crate::invalid::optional;
 use crate::proto::log as proto;
 use crate::proto::log::row::{self as of, Kind};
 use crate::proto::model as nouns;
@@ -89,7 +90,18 @@ fn stack_row(name: &Name, row: &Stack) -> of::Stack {
 }
 
 fn service_row(id: ServiceId, row: &Service) -> of::Service {
-    let Service { name, spec, version, templates, generation, created, next_sequence, removing } = row;
+    let Service {
+        name,
+        spec,
+        version,
+        last_version,
+        templates,
+        rollout,
+        generation,
+        created,
+        next_sequence,
+        removing,
+    } = row;
     of::Service {
         id: id.0,
         name: name.to_string(),
@@ -100,6 +112,8 @@ fn service_row(id: ServiceId, row: &Service) -> of::Service {
         created: created.0,
         next_sequence: *next_sequence,
         removing: *removing,
+        last_version: last_version.0,
+        rollout: rollout.as_ref().map(Into::into),
     }
 }
 
@@ -217,8 +231,19 @@ impl TryFrom<of::Service> for Row {
     type Error = Invalid;
 
     fn try_from(service: of::Service) -> Result<Self, Invalid> {
-        let of::Service { id, name, spec, version, templates, generation, created, next_sequence, removing } =
-            service;
+        let of::Service {
+            id,
+            name,
+            spec,
+            version,
+            templates,
+            generation,
+            created,
+            next_sequence,
+            removing,
+            last_version,
+            rollout,
+        } = service;
         let at = |field| Field("Row.Service", field);
         let template =
             |(version, template): (u64, nouns::Template)| -> Result<(SpecVersion, Template), Invalid> {
@@ -228,7 +253,9 @@ impl TryFrom<of::Service> for Row {
             name: at("name").parsed(&name)?,
             spec: at("spec").required(spec)?,
             version: SpecVersion(version),
+            last_version: SpecVersion(if last_version == 0 { version } else { last_version }),
             templates: templates.into_iter().map(template).collect::<Result<_, _>>()?,
+            rollout: optional(rollout)?,
             generation: LogIndex(generation),
             created: Timestamp(created),
             next_sequence,

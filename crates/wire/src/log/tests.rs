@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use expect_test::expect;
-use model::{LogIndex, NodeId, RequestId, ServiceId, SpecVersion};
+use model::{LogIndex, NodeId, RequestId, RolloutPhase, ServiceId, SpecVersion};
 use state::command::Lacking;
 use state::{Command, Done, Outcome, Rejected};
 
@@ -33,6 +33,11 @@ fn number(command: &Command) -> u32 {
         Command::NameImage { .. } => 20,
         Command::PutRegistry { .. } => 21,
         Command::RemoveRegistry { .. } => 22,
+        Command::Undo { .. } => 27,
+        Command::Restart { .. } => 28,
+        Command::Steer { .. } => 29,
+        Command::Advance { .. } => 33,
+        Command::Revise { .. } => 39,
     }
 }
 
@@ -43,7 +48,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=22).collect());
+    assert_eq!(seen, (1..=22).chain([27, 28, 29, 33, 39]).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.
@@ -76,6 +81,12 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::NoRegistry(_) => 25,
         Rejected::TooManyRegistries => 26,
         Rejected::RegistryTooLarge(_) => 27,
+        Rejected::NotInPlace(..) => 28,
+        Rejected::NotItsRollout(..) => 30,
+        Rejected::CannotSteer { .. } => 31,
+        Rejected::NothingToUndo(_) => 32,
+        Rejected::VersionGone { .. } => 33,
+        Rejected::RunOnce(_) => 42,
     }
 }
 
@@ -111,6 +122,16 @@ fn rejections() -> Vec<Rejected> {
         Rejected::NoRegistry("registry.example:5000".parse().unwrap()),
         Rejected::TooManyRegistries,
         Rejected::RegistryTooLarge("docker.io".parse().unwrap()),
+        Rejected::NotInPlace(task(1, 2), SpecVersion(5)),
+        Rejected::NotItsRollout(ServiceId(4), SpecVersion(5)),
+        Rejected::CannotSteer {
+            service: "shop/web".parse().unwrap(),
+            phase: RolloutPhase::Failed,
+            hint: "resume it".to_owned(),
+        },
+        Rejected::NothingToUndo("shop/web".parse().unwrap()),
+        Rejected::VersionGone { service: "shop/web".parse().unwrap(), version: SpecVersion(5) },
+        Rejected::RunOnce("shop/web".parse().unwrap()),
     ]);
     all
 }
@@ -118,7 +139,8 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), (1..=27).collect());
+    let known = (1..=27).chain([28, 30, 31, 32, 33, 42]);
+    assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), known.collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();
     for written in outcomes {
@@ -138,6 +160,7 @@ fn the_bytes_on_disk_stay_what_they_are() {
     let proposal = Proposal {
         at: Timestamp(1_700_000_000_123),
         request: Some(RequestId(0xfeed)),
+        by: None,
         commands: vec![
             Command::SetLiveness { node: NodeId(1), ready: false },
             Command::CreateTask { task: task(2, 300), version: SpecVersion(4), avoid: Some(NodeId(0)) },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Constraint, MilliCpu, Publish};
+use model::{Constraint, MilliCpu, Publish, Timestamp};
 
 use super::{bytes, millis, or_default, unless_default};
 use crate::invalid::{choices, list, optional};
@@ -19,8 +19,14 @@ choices! {
 
 impl From<&model::ServiceSpec> for proto::ServiceSpec {
     fn from(spec: &model::ServiceSpec) -> Self {
-        let model::ServiceSpec { replicas, labels, task } = spec;
-        Self { replicas: *replicas, labels: labels.clone(), task: Some(task.into()) }
+        let model::ServiceSpec { replicas, labels, task, update, rollback } = spec;
+        Self {
+            replicas: *replicas,
+            labels: labels.clone(),
+            task: Some(task.into()),
+            update: unless_default(update),
+            rollback: unless_default(rollback),
+        }
     }
 }
 
@@ -28,8 +34,14 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
     type Error = Invalid;
 
     fn try_from(spec: proto::ServiceSpec) -> Result<Self, Invalid> {
-        let proto::ServiceSpec { replicas, labels, task } = spec;
-        Ok(Self { replicas, labels, task: Field("ServiceSpec", "task").required(task)? })
+        let proto::ServiceSpec { replicas, labels, task, update, rollback } = spec;
+        Ok(Self {
+            replicas,
+            labels,
+            task: Field("ServiceSpec", "task").required(task)?,
+            update: or_default(update)?,
+            rollback: or_default(rollback)?,
+        })
     }
 }
 
@@ -147,8 +159,15 @@ impl TryFrom<proto::PullPolicy> for model::PullPolicy {
 
 impl From<&model::Template> for proto::Template {
     fn from(template: &model::Template) -> Self {
-        let model::Template { task, image } = template;
-        Self { task: Some((&**task).into()), image: image.to_string() }
+        let model::Template { task, image, restarted, made, by, stable } = template;
+        Self {
+            task: Some((&**task).into()),
+            image: image.to_string(),
+            restarted: *restarted,
+            made: made.0,
+            by: by.clone(),
+            stable: stable.map(|at| at.0),
+        }
     }
 }
 
@@ -156,9 +175,16 @@ impl TryFrom<proto::Template> for model::Template {
     type Error = Invalid;
 
     fn try_from(template: proto::Template) -> Result<Self, Invalid> {
-        let proto::Template { task, image } = template;
+        let proto::Template { task, image, restarted, made, by, stable } = template;
         let at = |field| Field("Template", field);
-        Ok(Self { task: Arc::new(at("task").required(task)?), image: at("image").parsed(&image)? })
+        Ok(Self {
+            task: Arc::new(at("task").required(task)?),
+            image: at("image").parsed(&image)?,
+            restarted,
+            made: Timestamp(made),
+            by,
+            stable: stable.map(Timestamp),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::proto::model::exit::{Kind, Signal};
 use crate::{Field, Invalid};
 
 choices! {
-    Desired { Running, Stopped, Removed }
+    Desired { Running, Yielding, Stopped, Removed }
     Phase { Preparing, Created, Starting, Running, Stopping, Exited }
     Ended { Stopped, Completed, GaveUp, Failing }
     TaskVerdict { Ended, Lost }

@@ -163,7 +163,7 @@ async fn remove(alone: &Alone) {
     };
     let task = "s1-1-1".parse().unwrap();
     let report = Command::Report { node: NodeId(1), statuses: vec![(task, status)] };
-    let proposal = Proposal { at: NOW, request: None, commands: vec![report] };
+    let proposal = Proposal { at: NOW, request: None, by: None, commands: vec![report] };
     alone.api.parts.store.propose(proposal).await.unwrap();
 }
 

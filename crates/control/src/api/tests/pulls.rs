@@ -170,7 +170,7 @@ async fn a_registry_that_is_down_keeps_nobody_from_what_the_cluster_has() {
     let first = deploy(&api, 1, &app, PullPolicy::Always).await.unwrap();
     let put = Command::PutImage { name: known.clone(), image: SECOND, size: Bytes(1), holder: NodeId(1) };
     let at = api.parts.store.state().time();
-    api.parts.store.propose(Proposal { at, request: None, commands: vec![put] }).await.unwrap();
+    api.parts.store.propose(Proposal { at, request: None, by: None, commands: vec![put] }).await.unwrap();
     drop(registry);
 
     assert_eq!(deploy(&api, 1, &app, PullPolicy::Always).await.unwrap(), first, "it was answered");

@@ -1,0 +1,56 @@
+//! Why nothing is being done for a slot that does not have what it should.
+
+use std::fmt;
+
+use model::{TaskId, Timestamp};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotNote {
+    pub slot: u32,
+    pub why: Waiting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waiting {
+    /// The task before it has not been seen stopped yet.
+    ForItsPredecessor(TaskId),
+    /// Its tasks keep failing.
+    ToTryAgain { at: Timestamp },
+    /// It failed as often as the restart policy allows.
+    GivenUp,
+    /// It did what it was there for.
+    Completed,
+    /// It is run once, and was begun.
+    OnlyOnce,
+    /// It has an old version; others are being replaced first.
+    ItsTurn,
+    /// The same, and the rest between two batches is not over.
+    Rest { until: Timestamp },
+    /// It is ready, and is not believed to stay so before this time.
+    Trial { until: Timestamp },
+    /// It has an old version, and the canaries have not been promoted.
+    Promotion,
+    /// It has an old version, and the rollout was paused.
+    Paused,
+    /// It has an old version, and the rollout failed.
+    Failed,
+}
+
+impl fmt::Display for SlotNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {} ", self.slot)?;
+        match &self.why {
+            Waiting::ForItsPredecessor(task) => write!(f, "waits until task {task} has stopped"),
+            Waiting::ToTryAgain { .. } => f.write_str("keeps failing and waits before it is tried again"),
+            Waiting::GivenUp => f.write_str("failed as often as its restart policy allows"),
+            Waiting::Completed => f.write_str("has completed"),
+            Waiting::OnlyOnce => f.write_str("is run only once, and was begun already"),
+            Waiting::ItsTurn => f.write_str("has an old version and waits for its turn"),
+            Waiting::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),
+            Waiting::Trial { .. } => f.write_str("is ready and has to stay so for a while"),
+            Waiting::Promotion => f.write_str("has an old version until the canaries are promoted"),
+            Waiting::Paused => f.write_str("has an old version, and the rollout is paused"),
+            Waiting::Failed => f.write_str("has an old version, and the rollout has failed"),
+        }
+    }
+}
