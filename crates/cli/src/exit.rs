@@ -19,6 +19,8 @@ pub enum Exit {
     Conflict,
     /// Nobody answered. Whether a change was made may be unknown.
     Unavailable,
+    /// What was only looked at would change something, and that was to be told.
+    Changes,
     /// By Ctrl-C.
     Interrupted,
     /// By another signal, of this number.
@@ -38,6 +40,7 @@ impl Exit {
             Self::NotFound => 4,
             Self::Conflict => 5,
             Self::Unavailable => 6,
+            Self::Changes => 7,
             Self::Interrupted => 130,
             Self::Signal(number) => number.saturating_add(128),
             Self::Command(code) => code,

@@ -7,6 +7,7 @@ pub(crate) mod fields;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod plans;
 pub(crate) mod processes;
 pub(crate) mod progress;
 pub(crate) mod registries;

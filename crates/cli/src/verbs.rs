@@ -13,6 +13,7 @@ mod kill;
 mod logs;
 mod node;
 mod pause;
+mod plan;
 mod ps;
 mod registry;
 mod rm;
@@ -46,6 +47,7 @@ pub(crate) use transfer::SaveError;
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum UserCommand {
     Deploy(deploy::Deploy),
+    Plan(plan::Plan),
     Rm(rm::Rm),
     Scale(scale::Scale),
     Stacks(stacks::Stacks),
@@ -81,6 +83,7 @@ pub enum UserCommand {
 impl UserCommand {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
         let done = match self {
+            Self::Plan(command) => return command.run(session).await,
             Self::Run(command) => return command.run(session).await,
             Self::Exec(command) => return command.run(session).await,
             Self::Attach(command) => return command.run(session).await,

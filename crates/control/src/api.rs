@@ -8,6 +8,7 @@ mod join;
 mod logs;
 mod open;
 mod pins;
+mod plan;
 mod registries;
 mod rollouts;
 mod run;
@@ -29,11 +30,11 @@ use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, HistoryReply, ImageList,
     ImportChunk, ImportProgress, InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry,
-    LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput, Progress, PullImageRequest,
-    PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, RestartRequest,
-    RolloutReply, RolloutRequest, RunOnceReply, RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest,
-    ServiceList, SetRegistryRequest, StackList, SteerRequest, TagImageRequest, TaskList, TokenReply,
-    TransferProgress, UndoRequest, VersionReply, VersionRequest,
+    LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput, PlanReply, Progress,
+    PullImageRequest, PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest,
+    RemoveStackRequest, RestartRequest, RolloutReply, RolloutRequest, RunOnceReply, RunOnceRequest,
+    SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList, SteerRequest,
+    TagImageRequest, TaskList, TokenReply, TransferProgress, UndoRequest, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
@@ -478,6 +479,10 @@ impl Cluster for Api {
         request: Request<RegistryRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
         registries::remove(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn plan(&self, request: Request<DeployRequest>) -> Result<Response<PlanReply>, Status> {
+        plan::answer(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn rollout_status(

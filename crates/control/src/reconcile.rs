@@ -13,6 +13,9 @@ use store::{News, Store};
 
 use crate::WallClock;
 
+/// One pass over a copy of the state, which has no effect.
+pub(crate) use pass::run as pass_over;
+
 /// How long to wait before trying again when a proposal's outcome is unknown: the store is busy electing.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -74,6 +74,7 @@ pub const TABLE: &[Rule] = &[
     Rule { method: "/gantry.api.v1.Cluster/RemoveStack", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Scale", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/RunOnce", who: OPERATORS },
+    Rule { method: "/gantry.api.v1.Cluster/Plan", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/RolloutStatus", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/RolloutHistory", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Undo", who: OPERATORS },
