@@ -10,7 +10,7 @@ pub(super) struct Expected {
     pub(super) why: &'static str,
 }
 
-pub(super) static EXPECTED: [Expected; 14] = [
+pub(super) static EXPECTED: [Expected; 26] = [
     Expected {
         fact: "Cap* NET_RAW",
         sets: &[],
@@ -68,6 +68,55 @@ pub(super) static EXPECTED: [Expected; 14] = [
         fact: "variable HOSTNAME",
         sets: &["uts-host"],
         why: "Docker's is the machine's name, and gantry's the task's, by which its logs are found",
+    },
+    Expected {
+        fact: "mount /sys/fs/cgroup/devices *",
+        sets: &[],
+        why: "of cgroup v1 a container is shown what limits it and what it uses, and nothing to switch devices with",
+    },
+    Expected {
+        fact: "mount /sys/fs/cgroup/freezer *",
+        sets: &[],
+        why: "as /sys/fs/cgroup/devices: nothing to stop processes with",
+    },
+    Expected {
+        fact: "mount /sys/fs/cgroup/systemd *",
+        sets: &[],
+        why: "as /sys/fs/cgroup/devices: it is the node's service manager's",
+    },
+    Expected {
+        fact: "cgroup devices/devices.list",
+        sets: &[],
+        why: "not shown (above); what a container can open by its rules is for the tests of the runtime",
+    },
+    Expected {
+        fact: "cgroup pids/pids.max",
+        sets: &[],
+        why: "4096 where nothing is asked for: a fork bomb takes no node down",
+    },
+    Expected {
+        fact: "mount /etc/hosts options",
+        sets: &[],
+        why: "there is no reason for a device, a program or a set-user-ID bit in it",
+    },
+    Expected { fact: "mount /etc/hostname options", sets: &[], why: "as /etc/hosts" },
+    Expected { fact: "mount /etc/resolv.conf options", sets: &[], why: "as /etc/hosts" },
+    Expected {
+        fact: "mount /bin/docker-init *",
+        sets: &[],
+        why: "Docker binds its init into the container; gantry's first process is one without a file",
+    },
+    Expected {
+        fact: "hostname",
+        sets: &["uts-host"],
+        why: "/etc/hostname: Docker writes the container's id, though the name that counts there is the machine's",
+    },
+    Expected { fact: "hosts <address>", sets: &["uts-host"], why: "as /etc/hostname" },
+    Expected {
+        fact: "status SigIgn",
+        sets: &[],
+        why: "the two signals that the C library keeps for itself (32 and 33) are as whoever started the daemon had them; \
+              Docker's runtime, in Go, has a use of its own for 33",
     },
 ];
 
