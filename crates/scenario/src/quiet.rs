@@ -129,7 +129,8 @@ fn slots(state: &State) -> Option<String> {
         if service.removing {
             return Some(format!("service {} is still being removed", service.name));
         }
-        let plan = controllers::plan(state, controllers::Object::Service(id), state.time());
+        // The cluster's own time stands still while nobody has anything to write.
+        let plan = controllers::plan(state, controllers::Object::Service(id), Timestamp(u64::MAX));
         let final_word =
             |why: &Waiting| matches!(why, Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce);
         let for_a_person =
