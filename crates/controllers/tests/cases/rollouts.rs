@@ -638,3 +638,14 @@ fn a_service_that_is_scaled_in_the_middle_gets_new_slots_of_the_new_version() {
     "#]],
     );
 }
+
+#[test]
+fn a_restart_after_a_restart_was_undone_is_another_one() {
+    let world = World::of(&format!(
+        "{} settle\n restart web\n settle\n undo web\n restart web",
+        changed("parallelism=0")
+    ));
+    let service = world.state.service(world.service("web")).expect("it is declared");
+    let counts: Vec<u32> = service.templates.values().map(|template| template.restarted).collect();
+    assert_eq!(counts, [0, 0, 1, 2]);
+}

@@ -26,8 +26,11 @@ impl Step<'_> {
     pub(super) fn restart(&mut self, name: &ServiceName) -> Outcome {
         let (id, mut service) = self.rolled_out(name)?;
         let current = &service.templates[&service.version];
+        // Of all that are kept, or two restarts of one version would be alike.
+        let restarts =
+            service.templates.values().map(|template| template.restarted).max().unwrap_or_default();
         let template = Template {
-            restarted: current.restarted + 1,
+            restarted: restarts + 1,
             made: self.state.time,
             by: self.by.map(str::to_owned),
             stable: None,
