@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not in `#[test]` functions")]
 
+#[expect(dead_code, reason = "some of it is for the other tests")]
 #[path = "host/cluster.rs"]
 mod cluster;
 #[path = "host/logs.rs"]

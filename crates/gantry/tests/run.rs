@@ -7,8 +7,6 @@
 #[path = "host/cluster.rs"]
 mod cluster;
 
-use std::path::Path;
-
 use cluster::{Call, Cluster, PROGRAM, until};
 use serde_json::Value;
 
@@ -109,10 +107,10 @@ fn from_a_terminal_it_has_one_from_the_first_moment() {
     deploy(&cluster, "t", "sleeper");
     let gantry = format!("{PROGRAM} --context {} run t/box -- /bin/busybox", cluster.name);
     let line = format!("stty rows 33 cols 99; {gantry} stty size");
-    let size = Call::of(Path::new("script"), ["-qec", &line, "/dev/null"]).end();
+    let size = Call::in_terminal(&line).end();
     assert!(size.stdout.contains("33 99"), "{size}");
     let line = format!("{gantry} sh -c 'echo -n \"name? \"; read name; echo hello $name; exit 4'");
-    let asked = Call::of(Path::new("script"), ["-qec", &line, "/dev/null"]).input("ada\n").end();
+    let asked = Call::in_terminal(&line).input("ada\n").end();
     assert_eq!(asked.code, Some(4), "{asked}");
     assert!(asked.stdout.contains("name? ") && asked.stdout.contains("hello ada"), "{asked}");
     nothing_is_left(&cluster);

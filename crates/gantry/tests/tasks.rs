@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use cluster::{Call, Cluster, Ended, PROGRAM, until};
+use cluster::{Call, Cluster, PROGRAM, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -81,11 +81,6 @@ fn a_command_runs_in_a_container_as_if_it_ran_here() {
     assert_eq!(zeros.len(), 64 * 65536);
 }
 
-/// Runs a command line in a terminal of its own.
-fn in_terminal(line: &str) -> Ended {
-    Call::of(Path::new("script"), ["-qec", line, "/dev/null"]).end()
-}
-
 /// The client of this cluster that has this word in its command line.
 fn client(cluster: &Cluster, word: &str) -> Option<Pid> {
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
@@ -101,30 +96,30 @@ fn client(cluster: &Cluster, word: &str) -> Option<Pid> {
 fn from_a_terminal_the_command_has_one_and_ours_is_given_back() {
     let cluster = cluster("tty", &[("box", SLEEP)]);
     let gantry = format!("{PROGRAM} --context {} exec", cluster.name);
-    let tty = in_terminal(&format!("{gantry} t/box -- /bin/busybox tty")).done();
+    let tty = Call::in_terminal(&format!("{gantry} t/box -- /bin/busybox tty")).end().done();
     assert!(tty.contains("/dev/"), "{tty}");
-    let none = in_terminal(&format!("{gantry} -T t/box -- /bin/busybox tty"));
+    let none = Call::in_terminal(&format!("{gantry} -T t/box -- /bin/busybox tty")).end();
     assert_eq!((none.code, none.stdout.trim()), (Some(1), "not a tty"), "{none}");
-    let size = in_terminal(&format!("stty rows 33 cols 99; {gantry} t/box -- /bin/busybox stty size")).done();
+    let size = Call::in_terminal(&format!("stty rows 33 cols 99; {gantry} t/box -- /bin/busybox stty size"))
+        .end()
+        .done();
     assert_eq!(size.trim(), "33 99");
-    let ended = in_terminal(&format!("{gantry} t/box -- /bin/busybox sh -c 'exit 3'"));
+    let ended = Call::in_terminal(&format!("{gantry} t/box -- /bin/busybox sh -c 'exit 3'")).end();
     assert_eq!(ended.code, Some(3), "{ended}");
-    let modes = in_terminal(&format!("stty -g; {gantry} t/box -- /bin/busybox true; stty -g")).done();
+    let modes =
+        Call::in_terminal(&format!("stty -g; {gantry} t/box -- /bin/busybox true; stty -g")).end().done();
     let modes: Vec<&str> = modes.lines().collect();
     assert_eq!((modes.len(), modes.first()), (2, modes.last()), "{modes:?}");
 
     // Also where gantry is ended in the middle, which ends the command as well.
     let line = format!("stty -g; {gantry} t/box -- /bin/busybox sleep 98765; stty -g");
-    let running = Call::of(Path::new("script"), ["-qec", &line, "/dev/null"]).start();
+    let running = Call::in_terminal(&line).start();
     let is_listed = || cluster.user(&["top", "t/box"]).end().done().contains("sleep 98765");
     until("the command to run", is_listed);
     kill_process(client(&cluster, "98765").expect("it runs"), Signal::TERM).unwrap();
     let ended = running.end();
     until("the command to end", || !is_listed());
-    // `script` passes on that its own input is at its end, which the terminal echoes.
-    let lines =
-        ended.stdout.lines().map(|line| line.trim_start_matches("^@").trim_start_matches("^D\u{8}\u{8}"));
-    let modes: Vec<&str> = lines.filter(|line| line.matches(':').count() > 10).collect();
+    let modes: Vec<&str> = ended.stdout.lines().filter(|line| line.matches(':').count() > 10).collect();
     assert_eq!((modes.len(), modes.first()), (2, modes.last()), "{ended}");
 }
 

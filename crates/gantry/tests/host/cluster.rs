@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,6 +111,7 @@ impl Drop for Cluster {
 pub(crate) struct Call {
     command: Command,
     input: Vec<u8>,
+    keeps_input: bool,
     memory: Option<u64>,
 }
 
@@ -126,7 +127,13 @@ impl Call {
         for variable in ["GANTRY_CONTEXT", "GANTRY_SOCKETS", "GANTRY_LOG"] {
             command.env_remove(variable);
         }
-        Self { command, input: Vec::new(), memory: None }
+        Self { command, input: Vec::new(), keeps_input: false, memory: None }
+    }
+
+    /// A command line in a terminal of its own, on which nobody hangs up while it runs: the end of its own input is what
+    /// `script` would type, and the terminal echo among what the line prints.
+    pub(crate) fn in_terminal(line: &str) -> Self {
+        Self { keeps_input: true, ..Self::of(Path::new("script"), ["-qec", line, "/dev/null"]) }
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -167,7 +174,7 @@ impl Call {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => panic!("{shown}: {error}"),
             Ok(()) | Err(_) => {}
         }
-        drop(stdin);
+        let _kept = self.keeps_input.then_some(stdin);
         let (ended, end) = mpsc::channel();
         let output = thread::scope(|scope| {
             scope.spawn(move || ended.send(child.wait_with_output()));
@@ -181,17 +188,19 @@ impl Call {
         Ended { shown, code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Lets it run beside the test, with nothing on stdin.
+    /// Lets it run beside the test, with nothing to read on stdin.
     pub(crate) fn start(mut self) -> Running {
         let shown = format!("{:?}", self.command);
         let outputs = tempfile::tempdir().unwrap();
         let output = |name: &str| fs::File::create(outputs.path().join(name)).unwrap();
-        let command = self.command.stdin(Stdio::null()).stdout(output("stdout")).stderr(output("stderr"));
-        let mut child = command.spawn().unwrap();
+        let input = if self.keeps_input { Stdio::piped() } else { Stdio::null() };
+        let mut child =
+            self.command.stdin(input).stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
+        let kept = child.stdin.take();
         let pid = Pid::from_child(&child);
         let (ended, end) = mpsc::channel();
         thread::spawn(move || ended.send(child.wait().unwrap()));
-        Running { shown, pid, end, is_over: Cell::new(false), outputs }
+        Running { shown, pid, end, is_over: Cell::new(false), outputs, _kept: kept }
     }
 }
 
@@ -202,6 +211,7 @@ pub(crate) struct Running {
     end: mpsc::Receiver<ExitStatus>,
     is_over: Cell<bool>,
     outputs: tempfile::TempDir,
+    _kept: Option<ChildStdin>,
 }
 
 impl Running {
