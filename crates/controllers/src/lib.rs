@@ -44,6 +44,8 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// Why slots are left as they are.
     pub notes: Vec<SlotNote>,
+    /// Of a service: slots that have the version which it has, and have served with it for long enough.
+    pub done: u32,
 }
 
 impl Plan {

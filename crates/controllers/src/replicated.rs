@@ -49,6 +49,7 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
         }
         engine.explain(slot, want, &mut plan);
     }
+    plan.done = engine.done();
     if engine.conclude(&mut plan) {
         engine.advance(&mut plan, create);
     }

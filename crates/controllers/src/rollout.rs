@@ -119,6 +119,10 @@ impl<'a> Engine<'a> {
         }
     }
 
+    pub(crate) fn done(&self) -> u32 {
+        self.done
+    }
+
     /// A slot that nothing fills, or whose task is on its way out.
     pub(crate) fn is_busy(&mut self) {
         self.busy += 1;
@@ -307,23 +311,28 @@ impl<'a> Engine<'a> {
     /// What becomes of the rollout, and whether it goes on.
     pub(crate) fn conclude(&self, plan: &mut Plan) -> bool {
         let Some(rollout) = self.rollout else { return true };
-        if matches!(rollout.phase, RolloutPhase::Paused | RolloutPhase::Completed) {
-            return true;
-        }
-        if self.done >= self.service.spec.replicas && self.busy == 0 {
-            // One that had failed has got there all the same.
+        let has_failed = match rollout.phase {
+            RolloutPhase::Paused | RolloutPhase::Completed => return true,
+            RolloutPhase::Running => false,
+            // It may get there all the same.
+            RolloutPhase::Failed => true,
+        };
+        let is_whole = self.done >= self.service.spec.replicas && self.busy == 0;
+        if is_whole {
             let at = self.ready_since.max(rollout.began).plus(self.policy.monitor);
             if at <= self.now {
                 self.step(rollout, Advance::Completed, plan);
                 return true;
             }
             plan.wake(at);
-            return !self.notice_failures(rollout, plan);
+        }
+        if has_failed {
+            return true;
         }
         if self.notice_failures(rollout, plan) {
             return false;
         }
-        self.awaits_promotion(rollout, plan) || !self.notice_stillness(rollout, plan)
+        is_whole || self.awaits_promotion(rollout, plan) || !self.notice_stillness(rollout, plan)
     }
 
     fn step(&self, rollout: &Rollout, how: Advance, plan: &mut Plan) {
@@ -332,9 +341,6 @@ impl<'a> Engine<'a> {
 
     /// Whether too much of it failed for it to go on.
     fn notice_failures(&self, rollout: &Rollout, plan: &mut Plan) -> bool {
-        if rollout.phase != RolloutPhase::Running {
-            return false;
-        }
         let failed = u32::try_from(self.failed.len()).unwrap_or(u32::MAX).max(rollout.failed);
         if failed > rollout.failed {
             self.step(rollout, Advance::Progressed { done: self.done, failed }, plan);
@@ -370,11 +376,8 @@ impl<'a> Engine<'a> {
         self.step(rollout, how, plan);
     }
 
-    /// Whether its canaries are done and nobody has promoted them, or a person is waited for all the same.
+    /// Whether its canaries are done and nobody has promoted them.
     fn awaits_promotion(&self, rollout: &Rollout, plan: &mut Plan) -> bool {
-        if rollout.phase != RolloutPhase::Running {
-            return true;
-        }
         let canaries = self.policy.canaries.min(self.service.spec.replicas);
         if rollout.promoted || self.done < canaries {
             return false;

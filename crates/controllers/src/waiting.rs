@@ -38,19 +38,25 @@ pub enum Waiting {
 
 impl fmt::Display for SlotNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slot {} ", self.slot)?;
-        match &self.why {
-            Waiting::ForItsPredecessor(task) => write!(f, "waits until task {task} has stopped"),
-            Waiting::ToTryAgain { .. } => f.write_str("keeps failing and waits before it is tried again"),
-            Waiting::GivenUp => f.write_str("failed as often as its restart policy allows"),
-            Waiting::Completed => f.write_str("has completed"),
-            Waiting::OnlyOnce => f.write_str("is run only once, and was begun already"),
-            Waiting::ItsTurn => f.write_str("has an old version and waits for its turn"),
-            Waiting::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),
-            Waiting::Trial { .. } => f.write_str("is ready and has to stay so for a while"),
-            Waiting::Promotion => f.write_str("has an old version until the canaries are promoted"),
-            Waiting::Paused => f.write_str("has an old version, and the rollout is paused"),
-            Waiting::Failed => f.write_str("has an old version, and the rollout has failed"),
+        write!(f, "slot {} {}", self.slot, self.why)
+    }
+}
+
+/// What is said of the slot, without its number.
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForItsPredecessor(task) => write!(f, "waits until task {task} has stopped"),
+            Self::ToTryAgain { .. } => f.write_str("keeps failing and waits before it is tried again"),
+            Self::GivenUp => f.write_str("failed as often as its restart policy allows"),
+            Self::Completed => f.write_str("has completed"),
+            Self::OnlyOnce => f.write_str("is run only once, and was begun already"),
+            Self::ItsTurn => f.write_str("has an old version and waits for its turn"),
+            Self::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),
+            Self::Trial { .. } => f.write_str("is ready and has to stay so for a while"),
+            Self::Promotion => f.write_str("has an old version until the canaries are promoted"),
+            Self::Paused => f.write_str("has an old version, and the rollout is paused"),
+            Self::Failed => f.write_str("has an old version, and the rollout has failed"),
         }
     }
 }

@@ -37,7 +37,7 @@
 //! - [`files`]: copies in and out of a running container, which may change under them;
 //! - [`logs`]: the log's format, rotation, a reader that can follow, and sending it elsewhere as well;
 //! - [`binary`]: why a container cannot overwrite gantry;
-//! - [`heap`]: the C library's allocator, in a process with many threads.
+//! - [`heap`]: the C library's allocator, in a process with many threads;
 //! - [`removal`]: taking away what containers have written, whatever they made of it.
 //!
 //! It is synchronous, and the shim is single-threaded from its first instruction: libcontainer clones without exec,

@@ -1,6 +1,7 @@
 //! What is forgotten, and when. Everything here is done while a command is applied, so every manager forgets the same.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Desired, Digest, NodeId, ServiceId, SpecVersion, Task, TaskId};
@@ -66,22 +67,20 @@ pub(crate) fn trim_templates(state: &mut State, id: ServiceId) -> Vec<Digest> {
     if service.templates.len() <= TEMPLATES_A_SERVICE {
         return Vec::new();
     }
-    let mut images = Vec::new();
     let mut used: BTreeSet<SpecVersion> = state.tasks_of(id).map(|(_, task)| task.version).collect();
     used.insert(service.version);
     used.extend(service.way_back());
     used.extend(service.rollout.as_ref().map(|rollout| rollout.from));
+    let surplus = service.templates.len() - TEMPLATES_A_SERVICE;
+    let spare = service.templates.keys().filter(|version| !used.contains(version)).take(surplus);
+    let spare: Vec<SpecVersion> = spare.copied().collect();
+    if spare.is_empty() {
+        return Vec::new();
+    }
     let mut service = Service::clone(service);
-    let mut surplus = service.templates.len() - TEMPLATES_A_SERVICE;
-    service.templates.retain(|version, template| {
-        let drop = surplus > 0 && !used.contains(version);
-        if drop {
-            surplus -= 1;
-            images.push(template.image);
-        }
-        !drop
-    });
-    state.services.insert(id, std::sync::Arc::new(service));
+    let dropped = spare.iter().filter_map(|version| service.templates.remove(version));
+    let images = dropped.map(|template| template.image).collect();
+    state.services.insert(id, Arc::new(service));
     images
 }
 

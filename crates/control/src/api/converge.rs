@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use controllers::{Object, Waiting};
+use controllers::{Object, Plan, Waiting};
 use model::{Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
 use state::{Service, State};
 use store::Watch;
@@ -100,16 +100,17 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     let mut services: Vec<ServiceProgress> = Vec::new();
     let mut converged = true;
     for (id, service) in state.services().filter(concerned) {
-        let mut one = of_service(state, id, service, now);
-        if !service.removing {
-            one.rollout = rollouts::rollout(state, id, service, now);
-            one.failed = failure(state, id, service, goal.generation).unwrap_or_default();
+        let mut one = of_service(state, id, service);
+        if service.removing {
+            converged = false;
+        } else {
+            let plan = controllers::plan(state, Object::Service(id), now);
+            let notes = views::sentences(&views::notes(state, id, &plan));
+            one.waiting.extend(notes.iter().cloned());
+            one.rollout = rollouts::rollout(service, &plan, notes);
+            one.failed = failure(service, &plan, goal.generation).unwrap_or_default();
+            converged &= one.desired == one.ready && one.leaving == 0 && is_as_asked(service, &plan, &one);
         }
-        // Slots that wait for canaries to be promoted are as they are to be.
-        let is_whole = one.current == one.desired || rollouts::is_settled(state, id, service, now);
-        let is_ready = one.desired == one.ready && one.leaving == 0;
-        converged &=
-            !service.removing && is_ready && is_whole && rollouts::is_settled(state, id, service, now);
         services.push(one);
     }
     if goal.gone {
@@ -118,20 +119,26 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     Progress { services, converged }
 }
 
+/// Whether its slots have the versions that they are to have, for now. What is new is not waited for beyond that, and neither are
+/// canaries that somebody has to promote.
+fn is_as_asked(service: &Service, plan: &Plan, one: &ServiceProgress) -> bool {
+    let awaits_a_person = service.rollout.as_ref().is_some_and(|rollout| !rollout.promoted);
+    (one.current == one.desired || awaits_a_person) && rollouts::is_settled(service, plan)
+}
+
 /// Why a service does not come to what was asked, and will not.
-fn failure(state: &State, id: ServiceId, service: &Service, asked: u64) -> Option<String> {
-    rollouts::failure(service, asked).or_else(|| given_up(state, id, service))
+fn failure(service: &Service, plan: &Plan, asked: u64) -> Option<String> {
+    rollouts::failure(service, asked).or_else(|| given_up(service, plan))
 }
 
 /// Every one of its slots failed as often as it may: nothing more is going to happen.
-fn given_up(state: &State, id: ServiceId, service: &Service) -> Option<String> {
-    let notes = controllers::plan(state, Object::Service(id), state.time()).notes;
-    let over = notes.iter().filter(|note| matches!(note.why, Waiting::GivenUp)).count();
+fn given_up(service: &Service, plan: &Plan) -> Option<String> {
+    let over = plan.notes.iter().filter(|note| matches!(note.why, Waiting::GivenUp)).count();
     let all = u32::try_from(over).is_ok_and(|over| over > 0 && over == service.spec.replicas);
     all.then(|| "every slot failed as often as its restart policy allows".to_owned())
 }
 
-fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> ServiceProgress {
+fn of_service(state: &State, id: ServiceId, service: &Service) -> ServiceProgress {
     let desired = if service.removing { 0 } else { service.spec.replicas };
     let mut one =
         ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
@@ -142,9 +149,6 @@ fn of_service(state: &State, id: ServiceId, service: &Service, now: Timestamp) -
     }
     one.ready = u32::try_from(slots.ready.len()).unwrap_or(u32::MAX);
     one.current = u32::try_from(slots.current.len()).unwrap_or(u32::MAX);
-    if !service.removing {
-        waiting.extend(views::notes(state, id, now).into_iter().map(|(_, why)| why));
-    }
     one.waiting = waiting.into_iter().collect();
     one
 }

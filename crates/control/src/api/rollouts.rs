@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controllers::{Object, Waiting};
+use controllers::{Object, Plan, Waiting};
 use model::{Name, RolloutPhase, ServiceId, SpecVersion, Timestamp, UpdateOrder};
 use serde_json::Value;
 use state::{Command, Service, State, Steer};
@@ -20,7 +20,11 @@ pub(super) fn status(
     now: Timestamp,
 ) -> Result<RolloutReply, Status> {
     let services = named(state, &request.target)?;
-    let rollouts = services.into_iter().filter_map(|(id, service)| rollout(state, id, service, now));
+    let rollouts = services.into_iter().filter_map(|(id, service)| {
+        let plan = controllers::plan(state, Object::Service(id), now);
+        let waiting = views::sentences(&views::notes(state, id, &plan));
+        rollout(service, &plan, waiting)
+    });
     Ok(RolloutReply { rollouts: rollouts.collect() })
 }
 
@@ -36,16 +40,11 @@ fn named<'s>(state: &'s State, target: &str) -> Result<Vec<(ServiceId, &'s Servi
     Ok(stack.services.values().filter_map(|id| state.service(*id).map(|service| (*id, service))).collect())
 }
 
-/// How a service's latest rollout stands. `None` for what is run once.
-pub(super) fn rollout(
-    state: &State,
-    id: ServiceId,
-    service: &Service,
-    now: Timestamp,
-) -> Option<api::Rollout> {
+/// How a service's latest rollout stands, by what the planners make of it now. `None` for what is run once.
+pub(super) fn rollout(service: &Service, plan: &Plan, waiting: Vec<String>) -> Option<api::Rollout> {
     let rollout = service.rollout.as_ref()?;
     let policy = controllers::policy(service);
-    let done = done(state, id, service, now);
+    let done = plan.done;
     let deadline = match rollout.phase {
         RolloutPhase::Running
             if done < service.spec.replicas && policy.progress_deadline != Duration::MAX =>
@@ -58,12 +57,6 @@ pub(super) fn rollout(
         UpdateOrder::StopFirst => "stop-first",
         UpdateOrder::StartFirst => "start-first",
     };
-    let mut waiting: Vec<String> = Vec::new();
-    for (_, why) in views::notes(state, id, now) {
-        if !waiting.contains(&why) {
-            waiting.push(why);
-        }
-    }
     Some(api::Rollout {
         service: service.name.to_string(),
         from: rollout.from.0,
@@ -82,23 +75,6 @@ pub(super) fn rollout(
         order: order.to_owned(),
         waiting,
     })
-}
-
-/// Slots whose task is of the version that the service has, and has been ready for long enough.
-fn done(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> u32 {
-    let trial = controllers::min_healthy(controllers::policy(service), service, service.version);
-    let is_first = service.rollout.as_ref().is_some_and(|rollout| rollout.from == rollout.to);
-    let trial = if is_first { Duration::ZERO } else { trial };
-    let mut slots = std::collections::BTreeSet::new();
-    for (task, row) in state.tasks_of(id) {
-        let since = row.status.as_ref().map_or(row.created, |status| status.at);
-        let serves = row.is_live() && row.is_ready() && since.plus(trial) <= now;
-        let is_over = row.ended() == Some(model::Ended::Completed);
-        if row.version == service.version && task.slot <= service.spec.replicas && (serves || is_over) {
-            slots.insert(task.slot);
-        }
-    }
-    u32::try_from(slots.len()).unwrap_or(u32::MAX)
 }
 
 /// Why a service will not come to what was asked of it by itself, as far as its rollout tells. `asked` is the generation that
@@ -206,14 +182,14 @@ async fn decide(api: &Api, request: &str, service: &str, command: Command) -> Re
 }
 
 /// Whether nothing is left to be done for a service but to wait: it has what was asked, or never will by itself.
-pub(super) fn is_settled(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> bool {
+pub(super) fn is_settled(service: &Service, plan: &Plan) -> bool {
     let Some(rollout) = &service.rollout else { return true };
     match (rollout.phase, rollout.cause) {
         (RolloutPhase::Completed, _) => true,
         // What is new serves as soon as it is ready; that it lasts is watched, and not waited for.
         (_, model::Cause::Create) => true,
         (_, _) => {
-            let notes = controllers::plan(state, Object::Service(id), now).notes;
+            let notes = &plan.notes;
             // Canaries that wait for a person are all that was asked for now.
             !rollout.promoted
                 && controllers::policy(service).promote_after.is_none()
@@ -274,11 +250,10 @@ mod tests {
         check(
             TWO,
             &expect![[r#"
-            hello/web v1 -> v2 deploy running stop-first: 0 of 3, 0 failed, canaries 0 promoted true until true
+                hello/web v1 -> v2 deploy running stop-first: 0 of 3, 0 failed, canaries 0 promoted true until true
 
-              slot 2 has an old version and waits for its turn
-              slot 3 has an old version and waits for its turn
-        "#]],
+                  slot 2 has an old version and waits for its turn (and 1 more)
+            "#]],
         );
     }
 
@@ -290,8 +265,7 @@ mod tests {
                 hello/web v1 -> v2 deploy failed stop-first: 0 of 3, 1 failed, canaries 0 promoted true until false
                 slot 1: exit code 1
                   slot 1 failed as often as its restart policy allows
-                  slot 2 has an old version, and the rollout has failed
-                  slot 3 has an old version, and the rollout has failed
+                  slot 2 has an old version, and the rollout has failed (and 1 more)
             "#]],
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controllers::{Object, Waiting};
+use controllers::{Object, Plan, Waiting};
 use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
 use state::{Service, State};
 use tonic::Status;
@@ -151,15 +151,15 @@ fn reason(state: &State, id: TaskId, task: &Task) -> String {
 }
 
 /// Why slots of a service are left as they are; where that is for a failure, with what its last task said of it.
-pub(super) fn notes(state: &State, id: model::ServiceId, now: Timestamp) -> Vec<(u32, String)> {
+pub(super) fn notes(state: &State, id: model::ServiceId, plan: &Plan) -> Vec<(u32, String)> {
     let ended = state.tasks_of(id).filter(|(_, row)| row.ended().is_some());
     // They come by slot and then by age, so that of each slot the last one stays.
     let last: BTreeMap<u32, &Task> = ended.map(|(task, row)| (task.slot, row)).collect();
     let said = |slot: u32| last.get(&slot)?.status.as_ref()?.reason.as_deref();
-    let notes = controllers::plan(state, Object::Service(id), now).notes.into_iter();
-    notes
+    plan.notes
+        .iter()
         .map(|note| {
-            let why = match note.why {
+            let reason = match note.why {
                 Waiting::ToTryAgain { .. } | Waiting::GivenUp | Waiting::OnlyOnce => said(note.slot),
                 Waiting::ForItsPredecessor(_)
                 | Waiting::Completed
@@ -170,9 +170,28 @@ pub(super) fn notes(state: &State, id: model::ServiceId, now: Timestamp) -> Vec<
                 | Waiting::Paused
                 | Waiting::Failed => None,
             };
-            (note.slot, why.map_or_else(|| note.to_string(), |why| format!("{note}: {why}")))
+            let why = &note.why;
+            (note.slot, reason.map_or_else(|| why.to_string(), |reason| format!("{why}: {reason}")))
         })
         .collect()
+}
+
+/// The same as sentences, those that are said of several slots once.
+pub(super) fn sentences(notes: &[(u32, String)]) -> Vec<String> {
+    let mut slots: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for (slot, why) in notes {
+        slots.entry(why).or_default().insert(*slot);
+    }
+    let said = slots.into_iter().filter_map(|(why, slots)| {
+        let slot = *slots.first()?;
+        Some(match slots.len() - 1 {
+            0 => (slot, format!("slot {slot} {why}")),
+            others => (slot, format!("slot {slot} {why} (and {others} more)")),
+        })
+    });
+    let mut sentences: Vec<(u32, String)> = said.collect();
+    sentences.sort();
+    sentences.into_iter().map(|(_, sentence)| sentence).collect()
 }
 
 /// Slots that are wanted and have no task now, with the reason.
@@ -185,7 +204,9 @@ fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
         }
         let held = state.tasks_of(id).filter(|(_, row)| row.is_live() && row.ended().is_none());
         let shown: BTreeSet<u32> = held.map(|(task, _)| task.slot).collect();
-        for (slot, reason) in notes(state, id, now) {
+        let plan = controllers::plan(state, Object::Service(id), now);
+        for (slot, why) in notes(state, id, &plan) {
+            let reason = format!("slot {slot} {why}");
             if !shown.contains(&slot) {
                 rows.push(api::Task {
                     service: name.clone(),

@@ -20,7 +20,7 @@ impl Step<'_> {
         if to == service.version {
             return Ok(Done::Unchanged);
         }
-        Ok(self.go_to(id, service, to, Cause::Undo))
+        Ok(self.go_to(id, service, to, Cause::Undo, None))
     }
 
     pub(super) fn restart(&mut self, name: &ServiceName) -> Outcome {
@@ -38,7 +38,7 @@ impl Step<'_> {
         };
         let to = SpecVersion(service.last_version.0 + 1);
         service.templates.insert(to, template);
-        Ok(self.go_to(id, service, to, Cause::Restart))
+        Ok(self.go_to(id, service, to, Cause::Restart, None))
     }
 
     pub(super) fn steer(&mut self, name: &ServiceName, how: Steer) -> Outcome {
@@ -50,16 +50,16 @@ impl Step<'_> {
         };
         let now = self.state.time;
         let changed = match (how, rollout.phase) {
-            (Steer::Abort, phase) if phase != RolloutPhase::Completed => {
+            (_, RolloutPhase::Completed) => {
+                return refuse("`gantry rollout undo` goes back to the version before");
+            }
+            (Steer::Abort, RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Failed) => {
                 if rollout.from == rollout.to {
                     return refuse(
                         "there is nothing before its first version; deploy another, or remove the stack",
                     );
                 }
-                return Ok(self.go_to(id, service, rollout.from, Cause::Abort));
-            }
-            (_, RolloutPhase::Completed) => {
-                return refuse("`gantry rollout undo` goes back to the version before");
+                return Ok(self.go_to(id, service, rollout.from, Cause::Abort, None));
             }
             (Steer::Pause, RolloutPhase::Running) => {
                 let reason = self.by.map(|by| format!("by {by}"));
@@ -84,9 +84,6 @@ impl Step<'_> {
             }
             (Steer::Promote, RolloutPhase::Paused | RolloutPhase::Failed) => {
                 return refuse("`gantry rollout resume` it first");
-            }
-            (Steer::Abort, RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Failed) => {
-                return Ok(Done::Unchanged);
             }
         };
         service.rollout = Some(changed);
@@ -137,14 +134,7 @@ impl Step<'_> {
                 if !service.templates.contains_key(back) || *back == to {
                     return Err(Rejected::NoVersion(id, *back));
                 }
-                let done = self.go_to(id, service, *back, Cause::Rollback);
-                if let Some(service) = self.state.services.get(&id) {
-                    let mut service = Service::clone(service);
-                    service.rollout =
-                        service.rollout.map(|back| Rollout { reason: Some(reason.clone()), ..back });
-                    self.put_service(id, service);
-                }
-                return Ok(done);
+                return Ok(self.go_to(id, service, *back, Cause::Rollback, Some(reason.clone())));
             }
         };
         if changed == rollout {
@@ -152,6 +142,8 @@ impl Step<'_> {
         }
         service.rollout = Some(changed);
         self.put_service(id, service);
+        // Versions that its tasks had before may not be needed any more.
+        self.forget_templates(id);
         Ok(Done::Changed)
     }
 
@@ -163,8 +155,6 @@ impl Step<'_> {
         }
         let task = model::Task { version, ..task.clone() };
         self.put_task(id, task);
-        // The version that it had may not be needed any more.
-        self.forget_templates(id.service);
         Ok(Done::Changed)
     }
 
@@ -178,14 +168,22 @@ impl Step<'_> {
         Ok((id, service.clone()))
     }
 
-    /// Makes one of the service's versions its own, and its spec that version's.
-    fn go_to(&mut self, id: ServiceId, mut service: Service, to: SpecVersion, cause: Cause) -> Done {
+    /// Makes one of the service's versions its own, and its spec that version's; `why` is for a person.
+    fn go_to(
+        &mut self,
+        id: ServiceId,
+        mut service: Service,
+        to: SpecVersion,
+        cause: Cause,
+        why: Option<String>,
+    ) -> Done {
         self.lets_go(&service.spec.task.image);
         if let Some(template) = service.templates.get(&to) {
             service.spec.task = model::TaskSpec::clone(&template.task);
         }
         service.generation = self.at;
         self.turn(&mut service, to, cause);
+        service.rollout = service.rollout.map(|rollout| Rollout { reason: why, ..rollout });
         self.put_service(id, service);
         self.forget_templates(id);
         Done::At(self.at)
