@@ -160,6 +160,8 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NotWanted(_)
         | Rejected::DoesNotFit { .. }
         | Rejected::NotInPlace(..)
+        | Rejected::NotItsNode(..)
+        | Rejected::CannotScale(_)
         | Rejected::RunOnce(_)
         | Rejected::NothingToUndo(_)
         | Rejected::TooManyRegistries

@@ -5,7 +5,7 @@
 //! level-triggered: the answer depends on what is, not on what happened. Applying a plan and planning again ends in an
 //! empty plan.
 //!
-//! Modules in reading order: [`replicated`] (a service's slots, one after the other), [`slots`] (how one stands), [`rollout`]
+//! Modules in reading order: [`service`] (a service's slots, one after the other), [`slots`] (how one stands), [`rollout`]
 //! (which of them may change now), [`waiting`] (why one does not), [`one_off`] (what is run once, after its end), [`removal`]
 //! (services on their way out), [`copies`] (who holds an image).
 //!
@@ -15,15 +15,16 @@
 mod copies;
 mod one_off;
 mod removal;
-mod replicated;
 mod rollout;
+mod service;
 mod slots;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Digest, ServiceId, Timestamp};
-use state::{Change, Command, State};
+use model::{Digest, Mode, ServiceId, Timestamp};
+use state::{Change, Command, Service, State};
 
 pub use rollout::{min_healthy, order, policy};
 pub use slots::replacement_delay;
@@ -61,7 +62,7 @@ pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
             None => Plan::default(),
             Some(service) if service.removing => removal::plan(state, id),
             Some(service) => {
-                let mut plan = replicated::plan(state, id, service, now);
+                let mut plan = service::plan(state, id, service, now);
                 one_off::plan(state, id, service, now, &mut plan);
                 plan
             }
@@ -81,10 +82,12 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
         }
         Change::Task(id, _) => vec![Object::Service(id.service)],
         Change::Image(digest) => vec![Object::Image(*digest)],
-        // A node that comes or goes concerns the services that have tasks there, and every image's copies.
+        // A node that comes or goes concerns the services that have tasks there or may have, and every image's copies.
         Change::Node(node) => {
-            let mut services: Vec<ServiceId> = state.tasks_on(*node).map(|(id, _)| id.service).collect();
-            services.dedup();
+            let there = state.tasks_on(*node).map(|(id, _)| id.service);
+            let is_global = |(_, service): &(ServiceId, &Service)| service.spec.mode == Mode::Global;
+            let may_come = state.services().filter(is_global).map(|(id, _)| id);
+            let services: BTreeSet<ServiceId> = there.chain(may_come).collect();
             let images = state.images().map(|(digest, _)| Object::Image(digest));
             services.into_iter().map(Object::Service).chain(images).collect()
         }

@@ -30,6 +30,8 @@ pub(crate) struct Engine<'a> {
     rollout: Option<&'a Rollout>,
     policy: &'a UpdatePolicy,
     now: Timestamp,
+    /// Slots that have been looked at.
+    slots: u32,
     /// Slots that are between two tasks, or have one of the right version that does not serve yet.
     busy: u32,
     outdated: Vec<Outdated>,
@@ -74,6 +76,7 @@ impl<'a> Engine<'a> {
             rollout,
             policy: policy(service),
             now,
+            slots: 0,
             busy: 0,
             outdated: Vec::new(),
             done: 0,
@@ -84,18 +87,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The version that a slot is to have now.
-    pub(crate) fn want(&self, slot: u32, tasks: &[Row<'_>]) -> SpecVersion {
+    /// The version that the next slot is to have now.
+    pub(crate) fn next(&mut self, tasks: &[Row<'_>]) -> SpecVersion {
+        self.slots += 1;
         match self.rollout {
-            Some(rollout) if rollout.is_halted() || self.is_behind_canaries(rollout, slot) => {
+            Some(rollout) if rollout.is_halted() || self.is_behind_canaries(rollout) => {
                 self.keeps(rollout, tasks)
             }
             Some(_) | None => self.service.version,
         }
     }
 
-    fn is_behind_canaries(&self, rollout: &Rollout, slot: u32) -> bool {
-        !rollout.promoted && slot > self.policy.canaries
+    fn is_behind_canaries(&self, rollout: &Rollout) -> bool {
+        !rollout.promoted && self.slots > self.policy.canaries
     }
 
     /// What the slot had last, or what all had before.
@@ -194,8 +198,9 @@ impl<'a> Engine<'a> {
             }
             Ripe::At(until) => {
                 self.busy += 1;
-                if self.is_running() {
-                    plan.wake(until);
+                // Also where the rollout is over: a node that was away may be changed now, and others wait for it.
+                plan.wake(until);
+                if self.is_running() || holder.yields.is_some() {
                     plan.notes.push(SlotNote { slot, why: Waiting::Trial { until } });
                 }
             }
@@ -317,7 +322,7 @@ impl<'a> Engine<'a> {
             // It may get there all the same.
             RolloutPhase::Failed => true,
         };
-        let is_whole = self.done >= self.service.spec.replicas && self.busy == 0;
+        let is_whole = self.done >= self.slots && self.busy == 0;
         if is_whole {
             let at = self.ready_since.max(rollout.began).plus(self.policy.monitor);
             if at <= self.now {
@@ -345,7 +350,7 @@ impl<'a> Engine<'a> {
         if failed > rollout.failed {
             self.step(rollout, Advance::Progressed { done: self.done, failed }, plan);
         }
-        let allowed = u64::from(self.policy.max_failure_ratio) * u64::from(self.service.spec.replicas) / 1000;
+        let allowed = u64::from(self.policy.max_failure_ratio) * u64::from(self.slots) / 1000;
         if u64::from(failed) > allowed && self.policy.failure_action != FailureAction::Continue {
             let reason = self
                 .failure
@@ -378,7 +383,7 @@ impl<'a> Engine<'a> {
 
     /// Whether its canaries are done and nobody has promoted them.
     fn awaits_promotion(&self, rollout: &Rollout, plan: &mut Plan) -> bool {
-        let canaries = self.policy.canaries.min(self.service.spec.replicas);
+        let canaries = self.policy.canaries.min(self.slots);
         if rollout.promoted || self.done < canaries {
             return false;
         }
@@ -408,11 +413,11 @@ impl<'a> Engine<'a> {
             let failed = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
             self.step(rollout, Advance::Progressed { done: self.done, failed }, plan);
         } else {
-            let left = self.service.spec.replicas.saturating_sub(self.done);
+            let left = self.slots.saturating_sub(self.done);
             let reason = format!(
                 "no further slot was done within {} s; {left} of {} are left",
                 allowed.as_secs(),
-                self.service.spec.replicas
+                self.slots
             );
             self.fails(rollout, reason, plan);
             return true;

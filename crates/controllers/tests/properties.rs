@@ -9,11 +9,11 @@ mod fixture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Digest, Ended, Liveness, NodeId, Phase, RestartCondition, Task, TaskId, TaskStatus};
+use model::{Digest, Ended, Liveness, Mode, NodeId, Phase, RestartCondition, Task, TaskId, TaskStatus};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
-use state::{Command, Service, State};
+use state::{Command, Service, State, Wanted};
 
 use fixture::World;
 use fixture::agents::{self, Seen, is_up};
@@ -27,9 +27,9 @@ const A_WHILE: Duration = Duration::from_secs(61);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// `job` is in the file or not.
+    /// Without a number it is global; `job` is in the file or not.
     Deploy {
-        replicas: u32,
+        replicas: Option<u32>,
         command: u8,
         job: bool,
     },
@@ -79,7 +79,7 @@ enum Act {
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
-        3 => (0u32..=4, 1u8..=3, any::<bool>())
+        3 => (prop::option::weighted(0.8, 0u32..=4), 1u8..=3, any::<bool>())
             .prop_map(|(replicas, command, job)| Step::Deploy { replicas, command, job }),
         2 => (0u32..=5).prop_map(|replicas| Step::Scale { replicas }),
         1 => Just(Step::Remove),
@@ -195,14 +195,17 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
     let nodes = world.state.nodes().count();
     let name = |at: &Index| format!("n{}", at.index(nodes) + 1);
     let web = fixture::service_name("hello/web");
-    let is_deployed = world.state.service_named(&web).is_some();
+    let deployed = world.state.service_named(&web);
+    let is_deployed = deployed.is_some();
+    let is_replicated = deployed.is_some_and(|(_, service)| service.spec.mode != Mode::Global);
     match step {
         Step::Deploy { replicas, command, job } => {
             let job = if *job { "service hello/job x2 restart=on-failure" } else { "" };
             world.run("service hello/job x1\n without hello/job");
-            world.run(&format!("service hello/web x{replicas} port=80 command=v{command}\n {job}\n deploy"));
+            let mode = replicas.map_or_else(|| "global".to_owned(), |replicas| format!("x{replicas}"));
+            world.run(&format!("service hello/web {mode} port=80 command=v{command}\n {job}\n deploy"));
         }
-        Step::Scale { replicas } if is_deployed => world.run(&format!("scale web {replicas}")),
+        Step::Scale { replicas } if is_replicated => world.run(&format!("scale web {replicas}")),
         Step::Remove if is_deployed => world.run("rm hello"),
         Step::Scale { .. } | Step::Remove => {}
         Step::Import { holder } => world.run(&format!("image app on {}", name(holder))),
@@ -269,14 +272,14 @@ fn services_are_as_declared(world: &World) {
         let active: Vec<(TaskId, &Task)> =
             reachable.iter().filter(|(_, task)| task.ended().is_none()).copied().collect();
         let wanted = |(id, task): &(TaskId, &Task)| {
-            task.desired.runs() && task.is_ready() && id.slot <= service.spec.replicas
+            task.desired.runs() && task.is_ready() && world.state.wanted(service, id.slot) == Wanted::Filled
         };
         let is_left = |task: &Task| task.placement.is_some() || task.is_live();
         let surplus: Vec<_> = active.iter().filter(|held| !wanted(held) && is_left(held.1)).collect();
         assert!(surplus.is_empty(), "{id} has tasks that it should not have: {surplus:#?}");
         // So does a rollout that has failed.
         let mut held_back = service.rollout.as_ref().is_some_and(model::Rollout::is_halted);
-        for slot in 1..=service.spec.replicas {
+        for slot in world.state.slots(service) {
             let holders: Vec<_> = active.iter().filter(|held| held.0.slot == slot && wanted(held)).collect();
             let over = last_word(service, world.state.tasks_of(id).filter(|(id, _)| id.slot == slot));
             held_back |= over == Some(Ended::GaveUp);

@@ -85,7 +85,7 @@ fn held(world: &World) -> BTreeMap<u32, Vec<(TaskId, Task)>> {
 
 /// Slots with a task that serves, among those that are wanted.
 fn serving(world: &World) -> BTreeSet<u32> {
-    let replicas = world.state.service(id(world)).expect("it is declared").spec.replicas;
+    let replicas = world.state.slot_count(world.state.service(id(world)).expect("it is declared"));
     let slots = held(world).into_iter().filter(|(slot, _)| *slot <= replicas);
     slots.filter(|(_, tasks)| tasks.iter().any(|(_, task)| task.is_ready())).map(|(slot, _)| slot).collect()
 }
@@ -104,7 +104,7 @@ fn plan(world: &mut World) {
     world.plan();
     let service = world.state.service(id(world)).expect("it is declared");
     let policy = controllers::policy(service);
-    let (replicas, parallelism) = (service.spec.replicas, policy.parallelism);
+    let (replicas, parallelism) = (world.state.slot_count(service), policy.parallelism);
     let goes_on = policy.failure_action == FailureAction::Continue;
     let most = if parallelism == 0 { replicas } else { parallelism };
     let slots = held(world);

@@ -40,8 +40,8 @@ pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Registry, RegistryName, Secret};
 pub use rollout::{Cause, FailureAction, Rollout, RolloutPhase, UpdateOrder, UpdatePolicy};
 pub use service::{
-    Limits, MAX_REPLICAS, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources, RestartCondition,
-    RestartPolicy, ServiceSpec, TaskSpec, Template,
+    Limits, MAX_REPLICAS, Mode, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources,
+    RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, Template,
 };
 pub use signal::{Signal, UnknownSignal};
 pub use task::{

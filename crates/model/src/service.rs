@@ -14,7 +14,7 @@ pub const MAX_REPLICAS: u32 = 100_000;
 /// A service as it is wanted. Changing [`ServiceSpec::task`] may replace tasks; changing anything else does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
-    pub replicas: u32,
+    pub mode: Mode,
     /// Compose's `deploy.labels`: of the service, not of its containers.
     pub labels: BTreeMap<String, String>,
     pub task: TaskSpec,
@@ -23,11 +23,43 @@ pub struct ServiceSpec {
     pub rollback: UpdatePolicy,
 }
 
+/// Which slots a service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// So many, wherever there is room.
+    Replicated { replicas: u32 },
+    /// One on every node that may have it.
+    Global,
+}
+
+impl Mode {
+    /// Compose's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replicated { .. } => "replicated",
+            Self::Global => "global",
+        }
+    }
+
+    /// How many slots were asked for; `None` where the nodes decide.
+    pub fn replicas(self) -> Option<u32> {
+        match self {
+            Self::Replicated { replicas } => Some(replicas),
+            Self::Global => None,
+        }
+    }
+
+    /// Whether both count slots alike, so that a slot of one is that slot of the other.
+    pub fn is_like(self, other: Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
 impl ServiceSpec {
     /// So many of such tasks, with Compose's defaults for all else.
     pub fn replicated(replicas: u32, task: TaskSpec) -> Self {
         Self {
-            replicas,
+            mode: Mode::Replicated { replicas },
             labels: BTreeMap::new(),
             task,
             update: UpdatePolicy::default(),

@@ -139,7 +139,7 @@ fn slots(state: &State) -> Option<String> {
         let tasks = state.tasks_of(id).filter(|(_, task)| task.is_live() && task.desired.runs());
         let live: BTreeMap<u32, _> = tasks.map(|(id, task)| (id.slot, (id, task))).collect();
         let mut stuck = plan.notes.iter().any(|note| note.why == Waiting::GivenUp);
-        for slot in (1..=service.spec.replicas).filter(|slot| !given.contains(slot)) {
+        for slot in state.slots(service).filter(|slot| !given.contains(slot)) {
             match live.get(&slot) {
                 None => return Some(format!("slot {slot} of {} is empty: {:?}", service.name, plan.notes)),
                 // That there is a reason was seen above.

@@ -14,6 +14,9 @@ use state::{Command, Occupancy, Proposal, State};
 
 pub use filter::{Explanation, Unfit};
 
+/// Tasks of one are alike as far as any node can tell.
+type Kind = (ServiceId, SpecVersion, Option<NodeId>);
+
 /// What was decided for the tasks that were asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -29,12 +32,12 @@ pub fn place(state: &State, pending: &[TaskId], most: usize) -> Placement {
     let mut placement = Placement::default();
     // Tasks that are alike fare alike: nodes only fill up while this goes on, so that what none of them takes now none
     // takes later, and the node that a task is to avoid bars it from no other.
-    let mut hopeless: BTreeMap<(ServiceId, SpecVersion), Explanation> = BTreeMap::new();
+    let mut hopeless: BTreeMap<Kind, Explanation> = BTreeMap::new();
     for task in pending {
         if placement.commands.len() == most {
             break;
         }
-        let kind = state.task(*task).map(|row| (task.service, row.version));
+        let kind = state.task(*task).map(|row| (task.service, row.version, state.bound_to(*task)));
         if let Some(explanation) = kind.and_then(|kind| hopeless.get(&kind)) {
             placement.unplaced.insert(*task, explanation.clone());
             continue;
@@ -73,7 +76,8 @@ fn choose(state: &State, id: TaskId) -> Result<NodeId, Explanation> {
     };
     let mut explanation = Explanation::default();
     let mut best: Option<(Rank, NodeId)> = None;
-    for (node_id, node) in state.nodes() {
+    let bound = state.bound_to(id);
+    for (node_id, node) in state.nodes().filter(|(node, _)| bound.is_none_or(|bound| bound == *node)) {
         let occupancy = state.occupancy(node_id);
         match filter::admits(node, &occupancy, &template.task) {
             Err(unfit) => explanation.add(unfit),

@@ -13,6 +13,7 @@ use crate::{duration, keys, service};
 
 #[derive(Debug, Default)]
 pub(crate) struct Deploy {
+    pub(crate) is_global: bool,
     pub(crate) replicas: Placed<u32>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) limits: Amounts,
@@ -27,7 +28,7 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
     let mut deploy = Deploy::default();
     for Entry { key, value } in typed::entries(node, "`deploy`", report) {
         match key.text.as_str() {
-            "mode" => mode(value, report),
+            "mode" => deploy.is_global = is_global(value, report),
             "replicas" => {
                 let replicas = typed::integer(value, "`replicas`", 0..=MAX_REPLICAS, report);
                 deploy.replicas = replicas.map(|replicas| (value.span, replicas));
@@ -44,18 +45,20 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
     deploy
 }
 
-fn mode(node: &Node, report: &mut Report<'_>) {
+fn is_global(node: &Node, report: &mut Report<'_>) -> bool {
     match typed::string(node, "`deploy.mode`", report) {
         None | Some("replicated") => {}
-        Some(other @ ("global" | "replicated-job" | "global-job")) => {
+        Some("global") => return true,
+        Some(other @ ("replicated-job" | "global-job")) => {
             let message = format!("gantry does not do `mode: {other}` yet");
-            report.error_with(node.span, message, "`mode: replicated` is what there is");
+            report.error_with(node.span, message, "`replicated` and `global` are what there is");
         }
         Some(other) => {
             let message = format!("`{}` is not a mode of a service", shown(other));
-            report.error_with(node.span, message, "write `mode: replicated`");
+            report.error_with(node.span, message, "write `mode: replicated` or `mode: global`");
         }
     }
+    false
 }
 
 fn resources(node: &Node, deploy: &mut Deploy, report: &mut Report<'_>) {

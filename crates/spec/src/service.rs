@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Health, ImageName, InvalidImageName, MAX_REPLICAS, PortSpec, PullPolicy, RestartCondition, RestartPolicy,
-    ServiceSpec, TaskSpec,
+    Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, PortSpec, PullPolicy, RestartCondition,
+    RestartPolicy, ServiceSpec, TaskSpec,
 };
 
 use crate::deploy::{self, Deploy};
@@ -128,6 +128,7 @@ impl Draft {
         }
         let is_scaled = deploy.replicas.is_some() || scale.is_some();
         let replicas = replicas(deploy.replicas, scale, report);
+        let mode = mode(deploy.is_global, replicas, report);
         let (resources, tuning) = limits.finish(deploy.limits, deploy.reservations, report);
         let hardened = extension.hardened.unwrap_or(hardened);
         let container = container.finish(tuning, hardened, report);
@@ -149,7 +150,7 @@ impl Draft {
             readiness: extension.readiness,
             pull,
         };
-        let mut spec = ServiceSpec { labels: deploy.labels, ..ServiceSpec::replicated(replicas, task) };
+        let mut spec = ServiceSpec { mode, labels: deploy.labels, ..ServiceSpec::replicated(1, task) };
         (spec.update, spec.rollback) = (deploy.update, deploy.rollback);
         extension.rollout.add_to(&mut spec.update, Way::Forward);
         extension.rollout.add_to(&mut spec.rollback, Way::Back);
@@ -157,15 +158,28 @@ impl Draft {
     }
 }
 
-/// `deploy.replicas`, or its older twin `scale`; one if neither is there.
-fn replicas(deployed: Placed<u32>, scale: Placed<u32>, report: &mut Report<'_>) -> u32 {
+/// One replica where nobody says how many; none may be asked for where the nodes decide.
+fn mode(is_global: bool, replicas: Placed<u32>, report: &mut Report<'_>) -> Mode {
+    match (is_global, replicas) {
+        (false, replicas) => Mode::Replicated { replicas: replicas.map_or(1, |(_, replicas)| replicas) },
+        (true, None) => Mode::Global,
+        (true, Some((span, _))) => {
+            let message = "a service with `mode: global` has a task on every node, and no number of replicas";
+            report.error_with(span, message, "take out one of the two");
+            Mode::Global
+        }
+    }
+}
+
+/// `deploy.replicas`, or its older twin `scale`.
+fn replicas(deployed: Placed<u32>, scale: Placed<u32>, report: &mut Report<'_>) -> Placed<u32> {
     if let (Some((span, scale)), Some((other, replicas))) = (scale, deployed)
         && scale != replicas
     {
         let message = format!("`scale` is not what `deploy.replicas` {} is", other.seen_from(span));
         report.error_with(span, message, "they mean the same; keep one of them");
     }
-    deployed.or(scale).map_or(1, |(_, replicas)| replicas)
+    deployed.or(scale)
 }
 
 fn checked_by(compose: Placed<Health>, ours: Placed<Health>, report: &mut Report<'_>) -> Health {

@@ -303,6 +303,12 @@ pub enum Rejected {
     NodeUnavailable(NodeId),
     #[error("task {task} does not fit on node {node}: {lacking}")]
     DoesNotFit { task: TaskId, node: NodeId, lacking: Lacking },
+    #[error("task {0} is not for node {1}")]
+    NotItsNode(TaskId, NodeId),
+    #[error(
+        "service `{0}` is global: it has a task on every node that may have one, and no number to change"
+    )]
+    CannotScale(ServiceName),
     #[error("task {0} may still be running")]
     StillRunning(TaskId),
     #[error("task {0} cannot become {1} as it is")]

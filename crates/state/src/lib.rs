@@ -15,9 +15,11 @@ pub mod command;
 pub mod invariants;
 mod occupancy;
 mod retention;
+mod slots;
 mod tables;
 
 pub use apply::{Applied, Change};
 pub use command::{Advance, Command, Declared, Done, Outcome, Proposal, RegistryChange, Rejected, Steer};
 pub use occupancy::Occupancy;
+pub use slots::Wanted;
 pub use tables::{COPIES, Cluster, NodeRow, REGISTRIES, Recorded, Row, Service, Stack, State, Tag, Token};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use controllers::{Object, Plan, Waiting};
 use model::{Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
-use state::{Service, State};
+use state::{Service, State, Wanted};
 use store::Watch;
 use tonic::Status;
 use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
@@ -107,8 +107,8 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
             let plan = controllers::plan(state, Object::Service(id), now);
             let notes = views::sentences(&views::notes(state, id, &plan));
             one.waiting.extend(notes.iter().cloned());
-            one.rollout = rollouts::rollout(service, &plan, notes);
-            one.failed = failure(service, &plan, goal.generation).unwrap_or_default();
+            one.rollout = rollouts::rollout(service, &plan, one.desired, notes);
+            one.failed = failure(service, &plan, one.desired, goal.generation).unwrap_or_default();
             converged &= one.desired == one.ready && one.leaving == 0 && is_as_asked(service, &plan, &one);
         }
         services.push(one);
@@ -127,19 +127,19 @@ fn is_as_asked(service: &Service, plan: &Plan, one: &ServiceProgress) -> bool {
 }
 
 /// Why a service does not come to what was asked, and will not.
-fn failure(service: &Service, plan: &Plan, asked: u64) -> Option<String> {
-    rollouts::failure(service, asked).or_else(|| given_up(service, plan))
+fn failure(service: &Service, plan: &Plan, slots: u32, asked: u64) -> Option<String> {
+    rollouts::failure(service, asked).or_else(|| given_up(plan, slots))
 }
 
 /// Every one of its slots failed as often as it may: nothing more is going to happen.
-fn given_up(service: &Service, plan: &Plan) -> Option<String> {
+fn given_up(plan: &Plan, slots: u32) -> Option<String> {
     let over = plan.notes.iter().filter(|note| matches!(note.why, Waiting::GivenUp)).count();
-    let all = u32::try_from(over).is_ok_and(|over| over > 0 && over == service.spec.replicas);
+    let all = u32::try_from(over).is_ok_and(|over| over > 0 && over == slots);
     all.then(|| "every slot failed as often as its restart policy allows".to_owned())
 }
 
 fn of_service(state: &State, id: ServiceId, service: &Service) -> ServiceProgress {
-    let desired = if service.removing { 0 } else { service.spec.replicas };
+    let desired = state.slot_count(service);
     let mut one =
         ServiceProgress { service: service.name.to_string(), desired, ..ServiceProgress::default() };
     let mut waiting = BTreeSet::new();
@@ -170,7 +170,7 @@ fn count(
 ) {
     let node = task.placement.as_ref().and_then(|placement| state.node(placement.node));
     let is_lost = node.is_some_and(|node| matches!(node.liveness, Liveness::Down { .. }));
-    let is_wanted = !service.removing && task.desired.runs() && id.slot <= service.spec.replicas;
+    let is_wanted = task.desired.runs() && state.wanted(service, id.slot) != Wanted::Empty;
     if let Some(ended) = task.ended() {
         // A slot whose task did what it was there for is as good as ready.
         if is_wanted && ended == Ended::Completed && task.version == service.version {

@@ -75,7 +75,7 @@ fn hurry(state: &mut State, stack: &model::Name) {
     let large: Vec<(model::Name, Declared)> = state
         .services()
         .filter(|(_, service)| service.name.stack == *stack && !service.removing)
-        .filter(|(_, service)| service.spec.replicas > FOLLOWED)
+        .filter(|(_, service)| state.slot_count(service) > FOLLOWED)
         .map(|(_, service)| {
             let image = service.templates[&service.version].image;
             let mut spec = service.spec.clone();
@@ -296,9 +296,10 @@ impl Change<'_> {
 fn document(service: Option<(ServiceId, &Service)>) -> serde_json::Value {
     let Some((_, service)) = service else { return serde_json::Value::Null };
     let image: Digest = service.templates[&service.version].image;
-    let ServiceSpec { replicas, labels, task, update, rollback } = &service.spec;
+    let ServiceSpec { mode, labels, task, update, rollback } = &service.spec;
     serde_json::json!({
-        "replicas": replicas,
+        "mode": mode.as_str(),
+        "replicas": mode.replicas(),
         "labels": labels,
         "digest": image.to_string(),
         "task": inspect::task_document(task),
@@ -325,7 +326,7 @@ fn action(
         let has = |action: &str| tasks.iter().any(|task| task.action == action);
         return if has("replace") || !has("in-place") { "replace" } else { "in-place" };
     }
-    if old.spec.replicas != new.spec.replicas { "scale" } else { "settings" }
+    if old.spec.mode != new.spec.mode { "scale" } else { "settings" }
 }
 
 #[cfg(test)]

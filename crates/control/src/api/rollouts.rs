@@ -23,7 +23,7 @@ pub(super) fn status(
     let rollouts = services.into_iter().filter_map(|(id, service)| {
         let plan = controllers::plan(state, Object::Service(id), now);
         let waiting = views::sentences(&views::notes(state, id, &plan));
-        rollout(service, &plan, waiting)
+        rollout(service, &plan, state.slot_count(service), waiting)
     });
     Ok(RolloutReply { rollouts: rollouts.collect() })
 }
@@ -41,14 +41,17 @@ fn named<'s>(state: &'s State, target: &str) -> Result<Vec<(ServiceId, &'s Servi
 }
 
 /// How a service's latest rollout stands, by what the planners make of it now. `None` for what is run once.
-pub(super) fn rollout(service: &Service, plan: &Plan, waiting: Vec<String>) -> Option<api::Rollout> {
+pub(super) fn rollout(
+    service: &Service,
+    plan: &Plan,
+    slots: u32,
+    waiting: Vec<String>,
+) -> Option<api::Rollout> {
     let rollout = service.rollout.as_ref()?;
     let policy = controllers::policy(service);
     let done = plan.done;
     let deadline = match rollout.phase {
-        RolloutPhase::Running
-            if done < service.spec.replicas && policy.progress_deadline != Duration::MAX =>
-        {
+        RolloutPhase::Running if done < slots && policy.progress_deadline != Duration::MAX => {
             rollout.progressed.plus(policy.progress_deadline).0
         }
         _ => 0,
@@ -67,7 +70,7 @@ pub(super) fn rollout(service: &Service, plan: &Plan, waiting: Vec<String>) -> O
         began: rollout.began.0,
         progressed: rollout.progressed.0,
         deadline,
-        slots: service.spec.replicas,
+        slots,
         done,
         failed: rollout.failed,
         canaries: if rollout.cause.goes_back() { 0 } else { policy.canaries },

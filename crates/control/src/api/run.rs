@@ -171,7 +171,8 @@ mod tests {
         let made: ServiceName = run(&api, request).await.unwrap().service.parse().unwrap();
         let state = api.state().await.unwrap();
         let (_, service) = state.service_named(&made).unwrap();
-        let ServiceSpec { replicas, labels, task, .. } = &service.spec;
+        let ServiceSpec { mode, labels, task, .. } = &service.spec;
+        let replicas = mode.replicas().unwrap();
         let of = state.service_named(&"hello/web".parse().unwrap()).unwrap().1;
         assert_eq!(service.templates[&service.version].image, of.templates[&of.version].image);
         let TaskSpec { entrypoint, command, environment, user, working_dir, ports, restart, .. } = task;

@@ -27,7 +27,7 @@ pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
         };
         for (id, service) in services {
             view.services += 1;
-            view.desired += service.spec.replicas;
+            view.desired += state.slot_count(service);
             view.running += counts(state, id).0;
         }
         view
@@ -48,8 +48,8 @@ pub(super) fn services(state: &State, request: &ListRequest) -> Result<ServiceLi
         let (running, ready) = counts(state, id);
         api::Service {
             service: service.name.to_string(),
-            mode: "replicated".to_owned(),
-            desired: if service.removing { 0 } else { service.spec.replicas },
+            mode: service.spec.mode.as_str().to_owned(),
+            desired: state.slot_count(service),
             running,
             ready,
             version: service.version.0,

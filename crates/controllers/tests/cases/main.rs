@@ -3,6 +3,7 @@
 mod copies;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod global;
 mod one_off;
 mod removal;
 mod rollouts;

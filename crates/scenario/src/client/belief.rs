@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::{FailureAction, Name, ServiceSpec, TaskSpec};
+use model::{FailureAction, Mode, Name, ServiceSpec, TaskSpec};
 use state::State;
 use wire::proto::api::ServiceList;
 
@@ -32,7 +32,10 @@ impl fmt::Display for Op {
         match self {
             Self::Deploy(services) => {
                 f.write_str("deploy")?;
-                services.iter().try_for_each(|(name, spec)| write!(f, " {name}={}", spec.replicas))
+                services.iter().try_for_each(|(name, spec)| match spec.mode {
+                    Mode::Replicated { replicas } => write!(f, " {name}={replicas}"),
+                    Mode::Global => write!(f, " {name} on every node"),
+                })
             }
             Self::Scale { service, replicas } => write!(f, "scale {service}={replicas}"),
             Self::Turn { service, turn: Turn::Undo } => write!(f, "undo {service}"),
@@ -50,7 +53,11 @@ impl Op {
             Self::Deploy(services) => Some(Some(services.clone())),
             Self::Scale { service, replicas } => {
                 let mut after = before?.clone();
-                after.get_mut(service)?.replicas = *replicas;
+                let spec = after.get_mut(service)?;
+                if spec.mode == Mode::Global {
+                    return None;
+                }
+                spec.mode = Mode::Replicated { replicas: *replicas };
                 Some(Some(after))
             }
             Self::Turn { service, .. } => {
@@ -190,7 +197,9 @@ impl Belief {
             let shows = |(name, spec): &(&Name, &ServiceSpec)| {
                 read.get(&format!("{}/{name}", self.stack)).is_some_and(|(replicas, image)| {
                     let made = self.may_be_made_from(name, spec);
-                    *replicas == spec.replicas && made.iter().any(|task| task.image.to_string() == *image)
+                    // Of a global one, the nodes that can be seen decide.
+                    spec.mode.replicas().is_none_or(|wanted| wanted == *replicas)
+                        && made.iter().any(|task| task.image.to_string() == *image)
                 })
             };
             services.len() == read.len() && services.iter().all(shows)
@@ -223,8 +232,10 @@ mod tests {
     use crate::dice::Dice;
 
     fn deploy() -> (Op, Name) {
-        let services = menu::services(&Dice::new(1, "belief"));
-        let name = services.keys().next().expect("a deployment has a service").clone();
+        let mut services = menu::services(&Dice::new(1, "belief"));
+        let (name, spec) = services.iter_mut().next().expect("a deployment has a service");
+        spec.mode = Mode::Replicated { replicas: 2 };
+        let name = name.clone();
         (Op::Deploy(services), name)
     }
 
@@ -260,5 +271,16 @@ mod tests {
         assert!(belief.took_effect(&Op::Scale { service: service.clone(), replicas: 3 }).is_err());
         belief.took_effect(&op).unwrap();
         assert!(belief.was_refused(&Op::Scale { service, replicas: 3 }).is_err());
+    }
+
+    #[test]
+    fn the_number_of_what_is_on_every_node_cannot_be_changed() {
+        let (op, service) = deploy();
+        let Op::Deploy(mut services) = op else { unreachable!("it was just made") };
+        services.get_mut(&service).unwrap().mode = Mode::Global;
+        let mut belief = belief();
+        belief.took_effect(&Op::Deploy(services)).unwrap();
+        belief.was_refused(&Op::Scale { service: service.clone(), replicas: 3 }).unwrap();
+        assert!(belief.took_effect(&Op::Scale { service, replicas: 3 }).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{
     Bytes, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName, Limits,
-    MilliCpu, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId,
+    MilliCpu, Mode, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId,
     Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
     UpdatePolicy,
 };
@@ -64,11 +64,15 @@ fn changed(dice: &Dice, before: &Services) -> Services {
         match dice.below(4) {
             0 => spec.task.image = image(dice),
             1 => drop(spec.task.environment.insert("VERSION".to_owned(), dice.below(1000).to_string())),
-            2 => spec.replicas = replicas(dice),
+            2 => spec.mode = mode(dice),
             _ => {}
         }
     }
     after
+}
+
+fn mode(dice: &Dice) -> Mode {
+    if dice.chance(15) { Mode::Global } else { Mode::Replicated { replicas: replicas(dice) } }
 }
 
 fn replicas(dice: &Dice) -> u32 {
@@ -119,7 +123,7 @@ fn spec(dice: &Dice) -> ServiceSpec {
         pull: PullPolicy::default(),
     };
     let (update, rollback) = (policy(dice), policy(dice));
-    ServiceSpec { update, rollback, ..ServiceSpec::replicated(replicas(dice), task) }
+    ServiceSpec { mode: mode(dice), update, rollback, ..ServiceSpec::replicated(1, task) }
 }
 
 fn policy(dice: &Dice) -> UpdatePolicy {

@@ -402,11 +402,41 @@ fn replicas_are_a_number_that_can_be_meant() {
 }
 
 #[test]
+fn a_global_service_is_on_every_node_and_has_no_number() {
+    check_web(
+        "deploy: {mode: global}",
+        expect![[r#"
+        web
+          image nginx:latest
+          on every node
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: global, replicas: 3}",
+        expect![[r#"
+        error a.yaml:4:38: a service with `mode: global` has a task on every node, and no number of replicas; take out one of the two
+    "#]],
+    );
+    check_web(
+        "scale: 1\ndeploy: {mode: global}",
+        expect![[r#"
+        error a.yaml:4:12: a service with `mode: global` has a task on every node, and no number of replicas; take out one of the two
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: everywhere}",
+        expect![[r#"
+        error a.yaml:4:20: `everywhere` is not a mode of a service; write `mode: replicated` or `mode: global`
+    "#]],
+    );
+}
+
+#[test]
 fn deploy_takes_its_own_keys_only() {
     check_web(
-        "deploy:\n  mode: global\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
+        "deploy:\n  mode: global-job\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
         expect![[r#"
-            error a.yaml:5:13: gantry does not do `mode: global` yet; `mode: replicated` is what there is
+            error a.yaml:5:13: gantry does not do `mode: global-job` yet; `replicated` and `global` are what there is
             error a.yaml:6:7: gantry does not do `endpoint_mode` yet; take it out to deploy without it
             error a.yaml:7:7: unknown key `replica`; did you mean `replicas`?
             error a.yaml:8:19: gantry does not do `preferences` yet; take it out to deploy without it
@@ -417,8 +447,8 @@ fn deploy_takes_its_own_keys_only() {
     check_web(
         "deploy: {mode: several}",
         expect![[r#"
-        error a.yaml:4:20: `several` is not a mode of a service; write `mode: replicated`
-    "#]],
+            error a.yaml:4:20: `several` is not a mode of a service; write `mode: replicated` or `mode: global`
+        "#]],
     );
     check_web(
         "deploy:",

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use model::{
     Blkio, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress, HostEntry, Limits, LogDriver,
-    Logging, Mount, MountKind, Namespaces, PortSpec, Privileges, Propagation, Publish, PullPolicy, Readiness,
-    Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning,
+    Logging, Mode, Mount, MountKind, Namespaces, PortSpec, Privileges, Propagation, Publish, PullPolicy,
+    Readiness, Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning,
     UpdatePolicy, UserScope,
 };
 use spec::{Loaded, Problem, Problems, Project};
@@ -42,7 +42,7 @@ fn project_text(Project { name, services, unscaled: _ }: &Project) -> String {
     text
 }
 
-fn service_lines(ServiceSpec { replicas, labels, task, update, rollback }: &ServiceSpec) -> Vec<String> {
+fn service_lines(ServiceSpec { mode, labels, task, update, rollback }: &ServiceSpec) -> Vec<String> {
     let TaskSpec {
         image,
         entrypoint,
@@ -61,8 +61,10 @@ fn service_lines(ServiceSpec { replicas, labels, task, update, rollback }: &Serv
         pull,
     } = task;
     let mut lines = vec![format!("image {image}")];
-    if *replicas != 1 {
-        lines.push(format!("replicas {replicas}"));
+    match mode {
+        Mode::Replicated { replicas: 1 } => {}
+        Mode::Replicated { replicas } => lines.push(format!("replicas {replicas}")),
+        Mode::Global => lines.push("on every node".to_owned()),
     }
     lines.extend(labels.iter().map(|(key, value)| format!("service label {key} = {value:?}")));
     optional(&mut lines, "entrypoint", entrypoint);

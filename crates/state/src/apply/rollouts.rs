@@ -124,7 +124,7 @@ impl Step<'_> {
                 }
                 // Why it went back stays to be seen; that it had failed is over.
                 let reason = rollout.reason.clone().filter(|_| rollout.phase != RolloutPhase::Failed);
-                let done = service.spec.replicas;
+                let done = self.state.slot_count(&service);
                 Rollout { phase: RolloutPhase::Completed, done, reason, ..rollout.clone() }
             }
             Advance::Failed { reason } => {

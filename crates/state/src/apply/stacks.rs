@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Cause, Digest, Generation, ImageName, Name, ServiceId, ServiceName, SpecVersion, Template};
+use model::{
+    Cause, Digest, Generation, ImageName, Mode, Name, ServiceId, ServiceName, SpecVersion, Template,
+};
 
 use crate::apply::{Change, Step};
 use crate::command::{Declared, Done, Outcome, Rejected};
@@ -40,9 +42,14 @@ impl Step<'_> {
             }
         }
         for (service, declared) in &services {
-            changed |= match members.get(service) {
-                Some(id) => self.redeclare(*id, declared),
+            let known = members.get(service).copied();
+            let same = known.filter(|id| self.counts_slots_as(*id, declared));
+            changed |= match same {
+                Some(id) => self.redeclare(id, declared),
                 None => {
+                    if let Some(id) = known {
+                        self.mark_removing(id);
+                    }
                     let name = ServiceName { stack: name.clone(), service: service.clone() };
                     members.insert(service.clone(), self.declare(name, declared));
                     true
@@ -57,6 +64,12 @@ impl Step<'_> {
         self.state.stacks.insert(name.clone(), Arc::new(stack));
         self.changes.insert(Change::Stack(name.clone()));
         Ok(Done::At(self.at))
+    }
+
+    /// Whether the service that is there can become what is declared. Where slots mean something else, it is another service
+    /// of that name.
+    fn counts_slots_as(&self, id: ServiceId, declared: &Declared) -> bool {
+        self.state.service(id).is_some_and(|service| service.spec.mode.is_like(declared.spec.mode))
     }
 
     /// What the image's name stands for. It may have come to stand for another since the caller looked it up; nodes are dropping
@@ -95,7 +108,7 @@ impl Step<'_> {
         let Some(old) = self.state.services.get(&id).cloned() else { return false };
         let mut declared = declared.clone();
         if declared.keep_replicas {
-            declared.spec.replicas = old.spec.replicas;
+            declared.spec.mode = old.spec.mode;
         }
         let current = &old.templates[&old.version];
         let wanted = self.template(&declared, current.restarted);
@@ -159,11 +172,13 @@ impl Step<'_> {
         if let Some(expected) = expected.filter(|expected| *expected != old.generation) {
             return Err(Rejected::Changed { name: name.to_string(), expected, actual: old.generation });
         }
-        if old.spec.replicas == replicas {
-            return Ok(Done::Unchanged);
+        match old.spec.mode {
+            Mode::Global => return Err(Rejected::CannotScale(name.clone())),
+            Mode::Replicated { replicas: known } if known == replicas => return Ok(Done::Unchanged),
+            Mode::Replicated { .. } => {}
         }
         let mut service = old.clone();
-        service.spec.replicas = replicas;
+        service.spec.mode = Mode::Replicated { replicas };
         service.generation = self.at;
         self.put_service(id, service);
         Ok(Done::At(self.at))

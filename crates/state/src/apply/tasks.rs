@@ -47,6 +47,9 @@ impl Step<'_> {
         if task.desired != Desired::Running || !task.is_live() {
             return Err(Rejected::NotWanted(id));
         }
+        if self.state.bound_to(id).is_some_and(|bound| bound != node_id) {
+            return Err(Rejected::NotItsNode(id, node_id));
+        }
         let row = self.state.nodes.get(&node_id).ok_or(Rejected::NoNode(node_id))?;
         if row.node.liveness != Liveness::Ready || row.node.availability != Availability::Active {
             return Err(Rejected::NodeUnavailable(node_id));

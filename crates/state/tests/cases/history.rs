@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Desired, Digest, Name, NodeId, RequestId, Role, SpecVersion, TaskVerdict, Timestamp};
+use model::{Desired, Digest, Mode, Name, NodeId, RequestId, Role, SpecVersion, TaskVerdict, Timestamp};
 use state::{Applied, Change, Command, Declared, Done, Proposal, Rejected, Row, State};
 
 use crate::fixture::{TOKEN, World, address_of, service_name};
@@ -181,7 +181,10 @@ fn a_compare_and_set_succeeds_once_a_generation() {
     let outcomes = world.apply(vec![scale(2), scale(3)]);
     assert!(outcomes[0].is_ok(), "{outcomes:?}");
     assert!(matches!(outcomes[1], Err(Rejected::Changed { .. })), "{outcomes:?}");
-    assert_eq!(world.state.service(web).map(|service| service.spec.replicas), Some(2));
+    assert_eq!(
+        world.state.service(web).map(|service| service.spec.mode),
+        Some(Mode::Replicated { replicas: 2 })
+    );
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn a_change_says_what_it_did_though_it_is_asked_for_again() {
     let web = world.state.service(world.service("web")).expect("it was just found");
     let image = world.state.image_named(&web.spec.task.image).expect("it was deployed");
     let mut spec = web.spec.clone();
-    spec.replicas = 2;
+    spec.mode = Mode::Replicated { replicas: 2 };
     let services =
         BTreeMap::from([("web".parse().expect("a name"), Declared { spec, image, keep_replicas: false })]);
     let deploy = Command::Deploy { stack: "hello".parse().expect("a name"), services, expected: None };

@@ -41,10 +41,11 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 37] = [
+const REASONS: [&str; 39] = [
     "already assigned",
     "another generation",
     "bad token",
+    "cannot scale",
     "cannot steer",
     "founded",
     "image in use",
@@ -68,6 +69,7 @@ const REASONS: [&str; 37] = [
     "node unavailable",
     "not founded",
     "not in place",
+    "not its node",
     "not its rollout",
     "not wanted",
     "nothing to undo",
@@ -110,6 +112,8 @@ fn reason(rejected: &Rejected) -> &'static str {
             Lacking::AnyHostPort => "lacks any port",
             Lacking::Address => "lacks address",
         },
+        Rejected::NotItsNode(..) => "not its node",
+        Rejected::CannotScale(_) => "cannot scale",
         Rejected::StillRunning(_) => "still running",
         Rejected::HasTasks(_) => "with tasks",
         Rejected::ImageInUse { .. } => "image in use",
@@ -290,6 +294,11 @@ fn services() -> Vec<Case> {
         case(World::of("nodes n1\n service hello/web x0\n deploy"), forget(), "service s1 still has tasks"),
         case(going, create(task(1, 2), 1), "service s1 is being removed"),
         case(running(), create(task(2, 2), 9), "service s1 has no version v9"),
+        case(
+            World::of("nodes n1\n service hello/web global\n deploy"),
+            Command::Scale { service: service_name("hello/web"), replicas: 2, expected: None },
+            "service `hello/web` is global: it has a task on every node that may have one, and no number to change",
+        ),
     ]
 }
 
@@ -328,6 +337,11 @@ fn placements() -> Vec<Case> {
         case(stopped, assign(task(1, 1), 1), "task s1-1-1 is no longer wanted"),
         case(down, assign(task(1, 1), 1), "node n1 does not take tasks now"),
         case(unseen, assign(task(1, 1), 1), "node n1 does not take tasks now"),
+        case(
+            World::of("nodes n1 n2\n service hello/web global\n deploy\n plan"),
+            assign(task(2, 2), 1),
+            "task s1-2-2 is not for node n1",
+        ),
         case(full("cpu=1", "x3 cpu=0.5"), assign(task(3, 3), 1), does_not_fit("s1-3-3", "not enough CPU")),
         case(
             full("mem=1g", "x2 mem=513m"),

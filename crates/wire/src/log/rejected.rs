@@ -67,6 +67,10 @@ fn kind_of(rejected: &Rejected) -> Kind {
             phase: nouns::RolloutPhase::from(*phase).into(),
             hint: hint.clone(),
         }),
+        Rejected::NotItsNode(task, node) => {
+            Kind::NotItsNode(of::NotItsNode { task: Some(task.into()), node: node.0 })
+        }
+        Rejected::CannotScale(service) => Kind::CannotScale(service.to_string()),
         Rejected::RunOnce(service) => Kind::RunOnce(service.to_string()),
         Rejected::NothingToUndo(service) => Kind::NothingToUndo(service.to_string()),
         Rejected::VersionGone { service, version } => {
@@ -126,6 +130,10 @@ impl TryFrom<proto::Rejected> for Rejected {
                 let phase = at("phase").choice::<nouns::RolloutPhase, _>(phase)?;
                 Self::CannotSteer { service: at("service").parsed(&service)?, phase, hint }
             }
+            Kind::NotItsNode(of::NotItsNode { task, node }) => {
+                Self::NotItsNode(Field("NotItsNode", "task").required(task)?, NodeId(node))
+            }
+            Kind::CannotScale(name) => Self::CannotScale(at("cannot_scale").parsed(&name)?),
             Kind::RunOnce(name) => Self::RunOnce(at("run_once").parsed(&name)?),
             Kind::NothingToUndo(name) => Self::NothingToUndo(at("nothing_to_undo").parsed(&name)?),
             Kind::VersionGone(of::VersionGone { service, version }) => Self::VersionGone {

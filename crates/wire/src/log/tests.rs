@@ -86,6 +86,8 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::CannotSteer { .. } => 31,
         Rejected::NothingToUndo(_) => 32,
         Rejected::VersionGone { .. } => 33,
+        Rejected::NotItsNode(..) => 29,
+        Rejected::CannotScale(_) => 34,
         Rejected::RunOnce(_) => 42,
     }
 }
@@ -131,6 +133,8 @@ fn rejections() -> Vec<Rejected> {
         },
         Rejected::NothingToUndo("shop/web".parse().unwrap()),
         Rejected::VersionGone { service: "shop/web".parse().unwrap(), version: SpecVersion(5) },
+        Rejected::NotItsNode(task(1, 2), NodeId(3)),
+        Rejected::CannotScale("shop/web".parse().unwrap()),
         Rejected::RunOnce("shop/web".parse().unwrap()),
     ]);
     all
@@ -139,7 +143,7 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    let known = (1..=27).chain([28, 30, 31, 32, 33, 42]);
+    let known = (1..=34).chain([42]);
     assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), known.collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();

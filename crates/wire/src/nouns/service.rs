@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Constraint, MilliCpu, Publish, Timestamp};
+use model::{Constraint, MilliCpu, Mode, Publish, Timestamp};
 
 use super::{bytes, millis, or_default, unless_default};
+use crate::invalid::Cause;
 use crate::invalid::{choices, list, optional};
 use crate::proto::model as proto;
 use crate::proto::model::port_spec::Publish as PublishKind;
@@ -19,9 +20,10 @@ choices! {
 
 impl From<&model::ServiceSpec> for proto::ServiceSpec {
     fn from(spec: &model::ServiceSpec) -> Self {
-        let model::ServiceSpec { replicas, labels, task, update, rollback } = spec;
+        let model::ServiceSpec { mode, labels, task, update, rollback } = spec;
         Self {
-            replicas: *replicas,
+            replicas: mode.replicas().unwrap_or_default(),
+            global: *mode == Mode::Global,
             labels: labels.clone(),
             task: Some(task.into()),
             update: unless_default(update),
@@ -34,9 +36,17 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
     type Error = Invalid;
 
     fn try_from(spec: proto::ServiceSpec) -> Result<Self, Invalid> {
-        let proto::ServiceSpec { replicas, labels, task, update, rollback } = spec;
+        let proto::ServiceSpec { replicas, global, labels, task, update, rollback } = spec;
+        let mode = match (global, replicas) {
+            (false, replicas) => Mode::Replicated { replicas },
+            (true, 0) => Mode::Global,
+            (true, _) => {
+                let cause = Cause::Other("a global service has no number of replicas");
+                return Err(Invalid::new("ServiceSpec", "replicas", cause));
+            }
+        };
         Ok(Self {
-            replicas,
+            mode,
             labels,
             task: Field("ServiceSpec", "task").required(task)?,
             update: or_default(update)?,
@@ -374,6 +384,15 @@ mod tests {
     #[test]
     fn a_task_that_says_something_in_every_field_reads_back_as_written() {
         reads_back::<proto::TaskSpec, _>(&history::elaborate("hi").spec.task);
+    }
+
+    #[test]
+    fn a_global_service_reads_back_as_written_and_has_no_number() {
+        let declared = history::elaborate("hi");
+        let global = model::ServiceSpec { mode: model::Mode::Global, ..declared.spec };
+        reads_back::<proto::ServiceSpec, _>(&global);
+        let numbered = proto::ServiceSpec { replicas: 2, ..proto::ServiceSpec::from(&global) };
+        assert!(model::ServiceSpec::try_from(numbered).is_err());
     }
 
     #[test]

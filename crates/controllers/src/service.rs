@@ -1,27 +1,33 @@
-//! The slots of a replicated service: each is to be filled by one task of the version that it should have.
+//! The slots of a service: each is to be filled by one task of the version that it should have.
 
-use model::{Desired, ServiceId, SpecVersion, TaskId, TaskVerdict, Timestamp};
-use state::{Command, Service, State};
+use model::{Desired, Mode, NodeId, ServiceId, SpecVersion, TaskId, TaskVerdict, Timestamp};
+use state::{Command, Service, State, Wanted};
 
 use crate::rollout::Engine;
-use crate::slots::{self, Refill, Slots, Standing};
+use crate::slots::{self, Refill, Row, Standing};
 use crate::{Plan, SlotNote, Waiting};
 
 pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let slots = slots::slots(state, id);
-    conclude(&slots, service.spec.replicas, &mut plan);
-    shrink(&slots, service.spec.replicas, &mut plan);
+    for (slot, tasks) in &slots {
+        match state.wanted(service, *slot) {
+            Wanted::Filled | Wanted::AsItIs => conclude(tasks, &mut plan),
+            Wanted::Empty => empty(tasks, &mut plan),
+        }
+    }
     let mut next_sequence = service.next_sequence;
-    let mut create = |slot: u32, version: SpecVersion, avoid| {
+    let mut create = |slot: u32, version: SpecVersion, avoid: Option<NodeId>| {
+        // What is bound to a node has no other to go to.
+        let avoid = avoid.filter(|_| service.spec.mode != Mode::Global);
         let task = TaskId { service: id, slot, sequence: next_sequence };
         next_sequence += 1;
         Command::CreateTask { task, version, avoid }
     };
     let mut engine = Engine::new(state, id, service, now);
-    for slot in 1..=service.spec.replicas {
+    for slot in state.slots(service) {
         let tasks = slots.get(&slot).map_or(&[][..], Vec::as_slice);
-        let want = engine.want(slot, tasks);
+        let want = engine.next(tasks);
         engine.count_failures(slot, tasks);
         match slots::standing(state, tasks) {
             Standing::Held(holder) => {
@@ -57,18 +63,13 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
 }
 
 /// What an agent is done with gets control's last word, so that the slot no longer counts on it.
-fn conclude(slots: &Slots<'_>, replicas: u32, plan: &mut Plan) {
-    let wanted = slots.range(..=replicas);
-    let ended =
-        wanted.flat_map(|(_, tasks)| tasks).filter(|(_, task)| task.is_live() && task.ended().is_some());
+fn conclude(tasks: &[Row<'_>], plan: &mut Plan) {
+    let ended = tasks.iter().filter(|(_, task)| task.is_live() && task.ended().is_some());
     plan.commands.extend(ended.map(|(id, _)| Command::Conclude { task: *id, verdict: TaskVerdict::Ended }));
 }
 
-/// Slots beyond the wanted number lose every task and leave nothing behind.
-fn shrink(slots: &Slots<'_>, replicas: u32, plan: &mut Plan) {
-    for (id, task) in slots.range(replicas.saturating_add(1)..).flat_map(|(_, tasks)| tasks) {
-        if task.desired != Desired::Removed {
-            plan.commands.push(Command::SetDesired { task: *id, desired: Desired::Removed });
-        }
-    }
+/// A slot that is not wanted loses every task and leaves nothing behind.
+fn empty(tasks: &[Row<'_>], plan: &mut Plan) {
+    let kept = tasks.iter().filter(|(_, task)| task.desired != Desired::Removed);
+    plan.commands.extend(kept.map(|(id, _)| Command::SetDesired { task: *id, desired: Desired::Removed }));
 }
