@@ -5,6 +5,7 @@ pub(crate) mod details;
 pub(crate) mod document;
 pub(crate) mod fields;
 pub(crate) mod images;
+pub(crate) mod jobs;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod plans;

@@ -66,14 +66,16 @@ impl NotConverged {
 pub(crate) struct Unsuccessful {
     service: String,
     why: String,
+    /// It is a job, and this failed run of it.
+    run: u32,
     progress: Progress,
 }
 
 impl Unsuccessful {
     pub(crate) fn of(progress: &Progress) -> Option<Self> {
         let failed = progress.services.iter().find(|service| !service.failed.is_empty())?;
-        let (service, why) = (failed.service.clone(), failed.failed.clone());
-        Some(Self { service, why, progress: progress.clone() })
+        let (service, why, run) = (failed.service.clone(), failed.failed.clone(), failed.run);
+        Some(Self { service, why, run, progress: progress.clone() })
     }
 
     pub(crate) fn details(&self) -> Vec<String> {
@@ -91,9 +93,8 @@ impl Unsuccessful {
 
     pub(crate) fn hint(&self) -> String {
         let service = &self.service;
-        format!(
-            "`gantry rollout status {service}` shows how it stands, `gantry logs {service}` what its tasks say"
-        )
+        let look = if self.run == 0 { "rollout status" } else { "job history" };
+        format!("`gantry {look} {service}` shows how it stands, `gantry logs {service}` what its tasks say")
     }
 }
 

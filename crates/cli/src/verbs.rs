@@ -9,6 +9,7 @@ mod exec;
 mod image;
 mod import;
 mod inspect;
+mod job;
 mod kill;
 mod logs;
 mod node;
@@ -56,6 +57,8 @@ pub enum UserCommand {
     Inspect(inspect::Inspect),
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    #[command(subcommand)]
+    Job(job::Job),
     Logs(logs::Logs),
     Run(run::Run),
     Exec(exec::Exec),
@@ -95,6 +98,7 @@ impl UserCommand {
             Self::Ps(command) => command.run(session).await,
             Self::Inspect(command) => command.run(session).await,
             Self::Rollout(command) => command.run(session).await,
+            Self::Job(command) => command.run(session).await,
             Self::Logs(command) => command.run(session).await,
             Self::Cp(command) => command.run(session).await,
             Self::Stats(command) => command.run(session).await,

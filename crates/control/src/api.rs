@@ -4,6 +4,7 @@ mod commit;
 mod converge;
 mod images;
 mod inspect;
+mod jobs;
 mod join;
 mod logs;
 mod open;
@@ -29,12 +30,13 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
     ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, HistoryReply, ImageList,
-    ImportChunk, ImportProgress, InspectReply, InspectRequest, JoinReply, JoinRequest, ListRequest, LogEntry,
-    LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput, PlanReply, Progress,
-    PullImageRequest, PushImageRequest, RegistryList, RegistryRequest, RemoveImageRequest,
-    RemoveStackRequest, RestartRequest, RolloutReply, RolloutRequest, RunOnceReply, RunOnceRequest,
-    SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList, SteerRequest,
-    TagImageRequest, TaskList, TokenReply, TransferProgress, UndoRequest, VersionReply, VersionRequest,
+    ImportChunk, ImportProgress, InspectReply, InspectRequest, JobList, JobRequest, JoinReply, JoinRequest,
+    ListRequest, LogEntry, LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput,
+    PlanReply, Progress, PullImageRequest, PushImageRequest, RegistryList, RegistryRequest,
+    RemoveImageRequest, RemoveStackRequest, RestartRequest, RolloutReply, RolloutRequest, RunOnceReply,
+    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList,
+    SteerRequest, TagImageRequest, TaskList, TokenReply, TransferProgress, UndoRequest, VersionReply,
+    VersionRequest,
 };
 use wire::proto::stream::Piece;
 
@@ -152,6 +154,9 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::HasTasks(_)
         | Rejected::StillRunning(_)
         | Rejected::NotItsRollout(..)
+        | Rejected::NoRun(..)
+        | Rejected::RunNotDone(..)
+        | Rejected::RunGoesOn { .. }
         | Rejected::CannotSteer { .. } => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),
         Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
@@ -162,6 +167,8 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NotInPlace(..)
         | Rejected::NotItsNode(..)
         | Rejected::CannotScale(_)
+        | Rejected::IsJob(_)
+        | Rejected::NoJob(_)
         | Rejected::RunOnce(_)
         | Rejected::NothingToUndo(_)
         | Rejected::TooManyRegistries
@@ -335,6 +342,20 @@ impl Cluster for Api {
     async fn run_once(&self, request: Request<RunOnceRequest>) -> Result<Response<RunOnceReply>, Status> {
         tracing::debug!(target: "hop", hop = "asked");
         run::once(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_jobs(&self, request: Request<ListRequest>) -> Result<Response<JobList>, Status> {
+        let state = self.state().await?;
+        let now = self.parts.clock.now(&state);
+        jobs::list(&state, &request.into_inner(), now).map(Response::new)
+    }
+
+    async fn run_job(&self, request: Request<JobRequest>) -> Result<Response<ChangeReply>, Status> {
+        jobs::run(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn stop_job(&self, request: Request<JobRequest>) -> Result<Response<ChangeReply>, Status> {
+        jobs::stop(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn converge(

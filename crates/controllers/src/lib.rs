@@ -6,13 +6,14 @@
 //! empty plan.
 //!
 //! Modules in reading order: [`service`] (a service's slots, one after the other), [`slots`] (how one stands), [`rollout`]
-//! (which of them may change now), [`waiting`] (why one does not), [`one_off`] (what is run once, after its end), [`removal`]
+//! (which of them may change now), [`waiting`] (why one does not), [`job`] (slots that are to succeed once a run), [`one_off`] (what is run once, after its end), [`removal`]
 //! (services on their way out), [`copies`] (who holds an image).
 //!
 //! **Invariant:** planners do not choose nodes; that is `scheduler`'s. They know no clock (`now` is an argument), no
 //! store and no log.
 
 mod copies;
+mod job;
 mod one_off;
 mod removal;
 mod rollout;
@@ -61,6 +62,7 @@ pub fn plan(state: &State, object: Object, now: Timestamp) -> Plan {
         Object::Service(id) => match state.service(id) {
             None => Plan::default(),
             Some(service) if service.removing => removal::plan(state, id),
+            Some(service) if service.spec.job.is_some() => job::plan(state, id, service, now),
             Some(service) => {
                 let mut plan = service::plan(state, id, service, now);
                 one_off::plan(state, id, service, now, &mut plan);

@@ -352,23 +352,14 @@ impl<'a> Engine<'a> {
         }
         let allowed = u64::from(self.policy.max_failure_ratio) * u64::from(self.slots) / 1000;
         if u64::from(failed) > allowed && self.policy.failure_action != FailureAction::Continue {
-            let reason = self
-                .failure
-                .map_or_else(|| "too many slots failed".to_owned(), |(slot, id)| self.said(slot, id));
+            let reason = self.failure.map_or_else(
+                || "too many slots failed".to_owned(),
+                |(slot, id)| slots::said(self.state, slot, id),
+            );
             self.fails(rollout, reason, plan);
             return true;
         }
         false
-    }
-
-    fn said(&self, slot: u32, id: TaskId) -> String {
-        let status = self.state.task(id).and_then(|task| task.status.as_ref());
-        let reason = status.and_then(|status| match (&status.reason, &status.exit) {
-            (Some(reason), _) => Some(reason.clone()),
-            (None, Some(exit)) => Some(exit.to_string()),
-            (None, None) => None,
-        });
-        reason.map_or_else(|| format!("slot {slot} failed"), |reason| format!("slot {slot}: {reason}"))
     }
 
     fn fails(&self, rollout: &Rollout, reason: String, plan: &mut Plan) {

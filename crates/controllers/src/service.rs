@@ -22,7 +22,7 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
         let avoid = avoid.filter(|_| service.spec.mode != Mode::Global);
         let task = TaskId { service: id, slot, sequence: next_sequence };
         next_sequence += 1;
-        Command::CreateTask { task, version, avoid }
+        Command::CreateTask { task, version, run: 0, avoid }
     };
     let mut engine = Engine::new(state, id, service, now);
     for slot in state.slots(service) {
@@ -63,13 +63,13 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
 }
 
 /// What an agent is done with gets control's last word, so that the slot no longer counts on it.
-fn conclude(tasks: &[Row<'_>], plan: &mut Plan) {
+pub(crate) fn conclude(tasks: &[Row<'_>], plan: &mut Plan) {
     let ended = tasks.iter().filter(|(_, task)| task.is_live() && task.ended().is_some());
     plan.commands.extend(ended.map(|(id, _)| Command::Conclude { task: *id, verdict: TaskVerdict::Ended }));
 }
 
 /// A slot that is not wanted loses every task and leaves nothing behind.
-fn empty(tasks: &[Row<'_>], plan: &mut Plan) {
+pub(crate) fn empty(tasks: &[Row<'_>], plan: &mut Plan) {
     let kept = tasks.iter().filter(|(_, task)| task.desired != Desired::Removed);
     plan.commands.extend(kept.map(|(id, _)| Command::SetDesired { task: *id, desired: Desired::Removed }));
 }

@@ -88,6 +88,17 @@ pub(crate) enum Refill {
     Not(Waiting),
 }
 
+/// What a task's agent last said of it, in one line.
+pub(crate) fn said(state: &State, slot: u32, id: TaskId) -> String {
+    let status = state.task(id).and_then(|task| task.status.as_ref());
+    let reason = status.and_then(|status| match (&status.reason, &status.exit) {
+        (Some(reason), _) => Some(reason.clone()),
+        (None, Some(exit)) => Some(exit.to_string()),
+        (None, None) => None,
+    });
+    reason.map_or_else(|| format!("slot {slot} failed"), |reason| format!("slot {slot}: {reason}"))
+}
+
 /// Whether a slot that is to have a task of version `want`, and has none, gets one now.
 pub(crate) fn refill(
     service: &Service,
@@ -136,7 +147,7 @@ fn next(
 }
 
 /// The tasks of this version that failed last, one after the other.
-fn failures(version: SpecVersion, tasks: &[Row<'_>]) -> u32 {
+pub(crate) fn failures(version: SpecVersion, tasks: &[Row<'_>]) -> u32 {
     let failed = |(_, task): &&Row<'_>| task.version == version && task.ended() == Some(Ended::Failing);
     let ended = tasks.iter().rev().filter(|(_, task)| task.ended().is_some());
     u32::try_from(ended.take_while(failed).count()).unwrap_or(u32::MAX)

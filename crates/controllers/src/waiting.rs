@@ -22,6 +22,8 @@ pub enum Waiting {
     Completed,
     /// It is run once, and was begun.
     OnlyOnce,
+    /// As many slots of its run are tried as may be at once.
+    ForOthers,
     /// It has an old version; others are being replaced first.
     ItsTurn,
     /// The same, and the rest between two batches is not over.
@@ -51,6 +53,7 @@ impl fmt::Display for Waiting {
             Self::GivenUp => f.write_str("failed as often as its restart policy allows"),
             Self::Completed => f.write_str("has completed"),
             Self::OnlyOnce => f.write_str("is run only once, and was begun already"),
+            Self::ForOthers => f.write_str("waits until one of the others is done"),
             Self::ItsTurn => f.write_str("has an old version and waits for its turn"),
             Self::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),
             Self::Trial { .. } => f.write_str("is ready and has to stay so for a while"),

@@ -9,7 +9,9 @@ mod fixture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Digest, Ended, Liveness, Mode, NodeId, Phase, RestartCondition, Task, TaskId, TaskStatus};
+use model::{
+    Digest, Ended, Liveness, Mode, NodeId, Phase, RestartCondition, ServiceId, Task, TaskId, TaskStatus,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
@@ -200,7 +202,7 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
     let is_replicated = deployed.is_some_and(|(_, service)| service.spec.mode != Mode::Global);
     match step {
         Step::Deploy { replicas, command, job } => {
-            let job = if *job { "service hello/job x2 restart=on-failure" } else { "" };
+            let job = if *job { "service hello/job x2 job" } else { "" };
             world.run("service hello/job x1\n without hello/job");
             let mode = replicas.map_or_else(|| "global".to_owned(), |replicas| format!("x{replicas}"));
             world.run(&format!("service hello/web {mode} port=80 command=v{command}\n {job}\n deploy"));
@@ -269,6 +271,10 @@ fn services_are_as_declared(world: &World) {
             assert!(world.state.tasks_of(id).next().is_some(), "{id} has no tasks left and is still there");
             continue;
         }
+        if service.spec.job.is_some() {
+            job_is_as_declared(world, id, service);
+            continue;
+        }
         let active: Vec<(TaskId, &Task)> =
             reachable.iter().filter(|(_, task)| task.ended().is_none()).copied().collect();
         let wanted = |(id, task): &(TaskId, &Task)| {
@@ -290,6 +296,28 @@ fn services_are_as_declared(world: &World) {
         let outdated = active.iter().filter(|held| wanted(held) && held.1.version != service.version).count();
         assert!(held_back || outdated == 0, "{id} has old tasks that nothing holds back:\n{}", world.tasks());
     }
+}
+
+/// A run that goes on has a task in each slot that has not succeeded, and one that is over has none.
+fn job_is_as_declared(world: &World, id: ServiceId, service: &Service) {
+    let job = service.job.as_ref().expect("it is a job");
+    let lives = |task: &Task| {
+        task.is_live() && task.ended().is_none() && task.desired.runs() && !is_down(&world.state, task)
+    };
+    let mut expected: BTreeSet<(u32, u32)> = BTreeSet::new();
+    for (run, _) in job.active() {
+        let done = world.state.completed(id, run);
+        expected
+            .extend(world.state.slots(service).filter(|slot| !done.contains(slot)).map(|slot| (run, slot)));
+    }
+    let held: Vec<(u32, u32)> = world
+        .state
+        .tasks_of(id)
+        .filter(|(_, task)| lives(task))
+        .map(|(task, row)| (row.run, task.slot))
+        .collect();
+    let distinct: BTreeSet<(u32, u32)> = held.iter().copied().collect();
+    assert_eq!((distinct.len(), &distinct), (held.len(), &expected), "{:?}\n{}", job, world.tasks());
 }
 
 /// How the last of a slot's tasks ended, where this leaves the slot rightly empty.

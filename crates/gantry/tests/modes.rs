@@ -28,7 +28,7 @@ fn list(cluster: &Cluster, args: &[&str]) -> Vec<Value> {
 
 /// The tasks that run, by their nodes.
 fn running(cluster: &Cluster) -> BTreeMap<String, String> {
-    let tasks = list(cluster, &["ps", "t"]).into_iter().filter(|task| task["phase"] == "running");
+    let tasks = list(cluster, &["ps"]).into_iter().filter(|task| task["phase"] == "running");
     let text = |task: &Value, key: &str| task[key].as_str().unwrap().to_owned();
     tasks.map(|task| (text(&task, "node"), text(&task, "task"))).collect()
 }
@@ -79,4 +79,101 @@ fn a_service_that_changes_its_mode_is_made_anew() {
     deploy(&cluster, "    deploy: {replicas: 1}\n").done();
     assert_eq!(running(&cluster).len(), 1);
     assert_eq!(list(&cluster, &["services", "t"])[0]["mode"], "replicated");
+}
+
+/// A stack `t` with one service, `job`, of which each container runs this script; `more` are further lines of it.
+fn deploy_job(cluster: &Cluster, script: &str, more: &str) -> Ended {
+    let file = format!(
+        "services:\n  job:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, \"{script}\"]\n{more}"
+    );
+    cluster.user(&["deploy", "-f", "-", "t"]).input(file).end()
+}
+
+fn runs(cluster: &Cluster) -> Vec<Value> {
+    list(cluster, &["job", "history", "t/job"])
+}
+
+#[test]
+fn a_job_is_done_when_every_slot_has_succeeded_and_again_when_somebody_asks() {
+    let cluster = Cluster::of("job", 3);
+    cluster.import_sleeper();
+    let three = "    deploy: {mode: replicated-job, replicas: 3}\n    x-gantry: {job: {parallelism: 2}}\n";
+    let deployed = deploy_job(&cluster, "echo tidy", three);
+    assert!(deployed.done().contains("t/job: run 1, 3/3 done"));
+    let run = runs(&cluster).remove(0);
+    assert_eq!(
+        (&run["run"], &run["status"], &run["done"], &run["cause"]),
+        (&1.into(), &"succeeded".into(), &3.into(), &"deploy".into()),
+        "{run}"
+    );
+    let service = list(&cluster, &["services", "t"]).remove(0);
+    assert_eq!((&service["mode"], &service["desired"]), (&"replicated-job".into(), &0.into()), "{service}");
+    let logs = cluster.user(&["logs", "t/job"]).end().done();
+    assert_eq!(logs.matches("tidy").count(), 3, "{logs}");
+
+    // The same file again does nothing, and a word does.
+    let again = deploy_job(&cluster, "echo tidy", three);
+    assert!(again.stderr.contains("t: nothing to change"), "{again}");
+    let asked = cluster.user(&["job", "run", "t/job"]).end().done();
+    assert!(asked.contains("t/job: run 2, 3/3 done"), "{asked}");
+    assert_eq!(runs(&cluster).len(), 2);
+    assert!(runs(&cluster)[0]["by"].as_str().unwrap().starts_with("root on n"));
+    cluster.user(&["rollout", "restart", "t/job"]).end().refused(1, &["t/job", "gantry job run t/job"]);
+    cluster.user(&["job", "run", "t/none"]).end().refused(4, &["t/none", "gantry job ls"]);
+}
+
+#[test]
+fn a_job_that_fails_says_why_and_one_that_takes_too_long_is_stopped() {
+    let cluster = Cluster::up("badjob");
+    cluster.import_sleeper();
+    let once = "    deploy: {mode: replicated-job, restart_policy: {condition: none}}\n";
+    let failed = deploy_job(&cluster, "echo no database >&2; exit 3", once);
+    assert_eq!(failed.code, Some(1), "{failed}");
+    for part in ["t/job: run 1 failed", "exit code 3", "no database", "gantry job history t/job"] {
+        assert!(failed.stderr.contains(part), "it does not say `{part}`: {failed}");
+    }
+    let sleep = "trap 'exit 0' TERM; /bin/busybox sleep 1000000000 & wait";
+    let slow = deploy_job(&cluster, sleep, &format!("{once}    x-gantry: {{job: {{deadline: 2s}}}}\n"));
+    assert_eq!(slow.code, Some(1), "{slow}");
+    assert!(slow.stderr.contains("not done within its deadline of 2 s"), "{slow}");
+    until("its container to be stopped", || running(&cluster).is_empty());
+
+    // One that goes on is not begun again, and is ended by a word.
+    let again = cluster.user(&["job", "run", "t/job", "--detach"]).end().done();
+    assert!(again.contains("gantry job history t/job"), "{again}");
+    cluster.user(&["job", "run", "t/job"]).end().refused(5, &["run 3", "gantry job stop t/job"]);
+    assert!(cluster.user(&["job", "stop", "t/job"]).end().done().contains("t/job: stopped"));
+    assert!(cluster.user(&["job", "stop", "t/job"]).end().done().contains("no run goes on"));
+    let runs = runs(&cluster);
+    let status: Vec<&str> = runs.iter().map(|run| run["status"].as_str().unwrap()).collect();
+    assert_eq!(status, ["stopped", "failed", "failed"], "{runs:?}");
+}
+
+#[test]
+fn what_a_lost_node_was_doing_is_done_elsewhere() {
+    let cluster = Cluster::of("lostjob", 3);
+    cluster.import_sleeper();
+    let script = "trap 'exit 1' TERM; /bin/busybox sleep 5 & wait";
+    let job = "    deploy: {mode: replicated-job}\n";
+    let file = format!(
+        "services:\n  job:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, \"{script}\"]\n{job}"
+    );
+    let written = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(written.path(), file).unwrap();
+    let deploying = cluster.user(&["deploy", "-f", written.path().to_str().unwrap(), "t"]).start();
+    until("it to be begun", || !running(&cluster).is_empty());
+    let node = running(&cluster).into_keys().next().unwrap();
+    cluster.dev(&["node", "crash", &node]).end().done();
+    let ended = deploying.end();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let run = runs(&cluster).remove(0);
+    assert_eq!((&run["status"], &run["done"]), (&"succeeded".into(), &1.into()), "{run}");
+    let tasks = list(&cluster, &["ps", "t", "--all"]);
+    assert_eq!(tasks.len(), 2, "{tasks:?}");
+    cluster.dev(&["node", "reboot", &node]).end().done();
+    until("the node to be back and nothing to run twice", || {
+        list(&cluster, &["node", "ls"]).iter().all(|node| node["status"] == "ready")
+            && running(&cluster).is_empty()
+    });
+    assert_eq!(runs(&cluster).len(), 1);
 }

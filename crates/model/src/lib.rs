@@ -12,6 +12,7 @@ mod difference;
 mod health;
 mod ids;
 mod image;
+mod job;
 mod name;
 mod node;
 mod quantity;
@@ -34,6 +35,7 @@ pub use ids::{
     ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId,
 };
 pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
+pub use job::{Ending, Job, JobSpec, Run, RunCause, RunEnd};
 pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, MilliCpu, Readiness, Timestamp, UpdatePolicy,
+    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, JobSpec, MilliCpu, Readiness, Timestamp,
+    UpdatePolicy,
 };
 
 /// The most replicas that one service may have. More is a slip of the keyboard on the clusters gantry is made for.
@@ -21,6 +22,8 @@ pub struct ServiceSpec {
     pub update: UpdatePolicy,
     /// How it goes back to an earlier version.
     pub rollback: UpdatePolicy,
+    /// Its tasks run to their end; without one, for good.
+    pub job: Option<JobSpec>,
 }
 
 /// Which slots a service has.
@@ -33,25 +36,12 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Compose's word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Replicated { .. } => "replicated",
-            Self::Global => "global",
-        }
-    }
-
     /// How many slots were asked for; `None` where the nodes decide.
     pub fn replicas(self) -> Option<u32> {
         match self {
             Self::Replicated { replicas } => Some(replicas),
             Self::Global => None,
         }
-    }
-
-    /// Whether both count slots alike, so that a slot of one is that slot of the other.
-    pub fn is_like(self, other: Self) -> bool {
-        self.as_str() == other.as_str()
     }
 }
 
@@ -64,7 +54,24 @@ impl ServiceSpec {
             task,
             update: UpdatePolicy::default(),
             rollback: UpdatePolicy::default(),
+            job: None,
         }
+    }
+
+    /// Compose's word for its mode.
+    pub fn mode_name(&self) -> &'static str {
+        match (self.mode, &self.job) {
+            (Mode::Replicated { .. }, None) => "replicated",
+            (Mode::Global, None) => "global",
+            (Mode::Replicated { .. }, Some(_)) => "replicated-job",
+            (Mode::Global, Some(_)) => "global-job",
+        }
+    }
+
+    /// Whether a service that is declared as this can become one that is declared as `other`: both count slots alike, and both
+    /// run for good or to their end.
+    pub fn can_become(&self, other: &Self) -> bool {
+        self.mode_name() == other.mode_name()
     }
 
     /// The label of what is run once and never again, whatever becomes of it: of the service and of its containers.
@@ -222,6 +229,9 @@ pub enum RestartCondition {
 impl RestartPolicy {
     /// Five seconds, Swarm's default for telling a start that held from one that did not.
     pub const WINDOW: Duration = Duration::from_secs(5);
+
+    /// No start counts as a success, however long it held: what is there to end has not succeeded before it has.
+    pub const NEVER_HELD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 }
 
 impl Default for RestartPolicy {

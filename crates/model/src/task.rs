@@ -12,6 +12,8 @@ use crate::{NodeId, Protocol, SpecVersion, Timestamp};
 pub struct Task {
     /// Which version of the service's task template it is made from.
     pub version: SpecVersion,
+    /// The number of its run, where its service is a job; 0 where it is not.
+    pub run: u32,
     pub created: Timestamp,
     pub desired: Desired,
     /// The node that a task before it failed on; placed elsewhere if that is possible.
@@ -146,6 +148,12 @@ impl Task {
 
     pub fn ended(&self) -> Option<Ended> {
         self.status.as_ref().and_then(|status| status.ended)
+    }
+
+    /// Whether it did what it was there for: it ended by itself, and well.
+    pub fn succeeded(&self) -> bool {
+        let exit = self.status.as_ref().and_then(|status| status.exit);
+        self.ended() == Some(Ended::Completed) && exit.is_some_and(Exit::success)
     }
 
     /// The node on which it occupies its address, ports and share of the capacity: from its placement until it is seen

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{Difference, LogIndex, NodeId, RequestId, SpecVersion, TaskId};
+use model::{Difference, Ending, LogIndex, NodeId, RequestId, Run, ServiceId, SpecVersion, TaskId};
 use state::State;
 use store::{Leadership, News, Store};
 
@@ -50,6 +50,9 @@ impl Check {
         let before = seen.history.range(..at).next_back();
         let after = seen.history.range(at..).next();
         let broken = before.and_then(|(_, before)| went_back(before, state));
+        if let Some((_, before)) = before {
+            runs_over(before, state).into_iter().for_each(|what| self.trace.count(what));
+        }
         if let Some(broken) = broken.or_else(|| after.and_then(|(_, after)| went_back(state, after))) {
             self.trace.broken(format!("{node} at {at}: {broken}"));
         }
@@ -140,6 +143,12 @@ fn went_back(before: &State, after: &State) -> Option<String> {
     if after.time() < before.time() {
         return Some("cluster time went back".to_owned());
     }
+    for (id, number, run) in runs(after) {
+        let known = before.service(id).and_then(|service| service.job.as_ref()?.runs.get(&number));
+        if known.is_some_and(|known| known.end.is_some() && known.end != run.end) {
+            return Some(format!("run {number} of {id} ended twice"));
+        }
+    }
     for (id, new) in after.tasks() {
         let Some(old) = before.task(id) else {
             let next = before.service(id.service).map_or(0, |service| service.next_sequence);
@@ -169,6 +178,27 @@ fn went_back(before: &State, after: &State) -> Option<String> {
         }
     }
     None
+}
+
+/// Every job's runs that are kept.
+fn runs(state: &State) -> impl Iterator<Item = (ServiceId, u32, &Run)> {
+    state.services().flat_map(|(id, service)| {
+        let runs = service.job.iter().flat_map(|job| &job.runs);
+        runs.map(move |(number, run)| (id, *number, run))
+    })
+}
+
+/// How the runs ended that did between two states.
+fn runs_over(before: &State, after: &State) -> Vec<&'static str> {
+    let went_on =
+        |id, number| before.service(id).and_then(|service| service.job.as_ref()?.goes_on(number)).is_some();
+    let over = runs(after).filter(|(id, number, run)| run.end.is_some() && went_on(*id, *number));
+    over.filter_map(|(.., run)| match run.end.as_ref()?.how {
+        Ending::Succeeded => Some("run succeeded"),
+        Ending::Failed { .. } => Some("run failed"),
+        Ending::Stopped { .. } => Some("run stopped"),
+    })
+    .collect()
 }
 
 /// Whether a task may have become one of another version: its container did not have to change for that.

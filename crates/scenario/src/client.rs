@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Status};
 use wire::proto::api::cluster_server::Cluster as _;
 use wire::proto::api::{
-    DeployRequest, ListRequest, RemoveStackRequest, RestartRequest, ScaleRequest, ScaleTo, ServiceList,
-    SteerRequest, UndoRequest,
+    DeployRequest, JobRequest, ListRequest, RemoveStackRequest, RestartRequest, ScaleRequest, ScaleTo,
+    ServiceList, SteerRequest, UndoRequest,
 };
 
 use crate::check::Check;
@@ -183,6 +183,10 @@ impl User {
                         match turn {
                             Turn::Undo => {
                                 api.undo(Request::new(UndoRequest { request, service, to: None })).await
+                            }
+                            Turn::RunJob => api.run_job(Request::new(JobRequest { request, service })).await,
+                            Turn::StopJob => {
+                                api.stop_job(Request::new(JobRequest { request, service })).await
                             }
                             Turn::Restart => {
                                 api.restart(Request::new(RestartRequest { request, service })).await

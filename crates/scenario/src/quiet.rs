@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use controllers::Waiting;
-use model::{Liveness, NodeId, TaskId, Timestamp};
-use state::State;
+use model::{Job, Liveness, NodeId, ServiceId, TaskId, Timestamp};
+use state::{Service, State};
 use store::Store;
 use tokio::time::{Instant, sleep};
 
@@ -129,6 +129,12 @@ fn slots(state: &State) -> Option<String> {
         if service.removing {
             return Some(format!("service {} is still being removed", service.name));
         }
+        if let Some(job) = &service.job {
+            if let Some(why) = runs(state, id, service, job) {
+                return Some(why);
+            }
+            continue;
+        }
         // The cluster's own time stands still while nobody has anything to write.
         let plan = controllers::plan(state, controllers::Object::Service(id), Timestamp(u64::MAX));
         let final_word =
@@ -153,6 +159,33 @@ fn slots(state: &State) -> Option<String> {
         let waits = plan.notes.iter().find(|note| !is_over(&note.why) && !stuck);
         if let Some(note) = waits {
             return Some(format!("{}: {note}", service.name));
+        }
+    }
+    None
+}
+
+/// Every slot of a run that goes on has succeeded, is being tried, or waits behind those that are.
+fn runs(state: &State, id: ServiceId, service: &Service, job: &Job) -> Option<String> {
+    for (number, _) in job.active() {
+        let done = state.completed(id, number);
+        let tried: BTreeMap<u32, _> = state
+            .tasks_of(id)
+            .filter(|(_, task)| task.run == number && task.is_live() && task.desired.runs())
+            .map(|(id, task)| (id.slot, (id, task)))
+            .collect();
+        let open: Vec<u32> = state.slots(service).filter(|slot| !done.contains(slot)).collect();
+        let most = service.spec.job.as_ref().and_then(|spec| spec.parallelism).unwrap_or(u32::MAX);
+        if open.is_empty() {
+            return Some(format!("run {number} of {} is done and goes on", service.name));
+        }
+        let expected = open.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        if open.iter().filter(|slot| tried.contains_key(slot)).count() < expected {
+            return Some(format!("run {number} of {} has slots that are not tried", service.name));
+        }
+        for (id, task) in tried.values() {
+            if task.placement.is_some() && !task.is_ready() && !done.contains(&id.slot) {
+                return Some(format!("task {id} is not ready: {:?}", task.status));
+            }
         }
     }
     None

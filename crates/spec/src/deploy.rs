@@ -1,11 +1,12 @@
 //! A service's `deploy`, with Swarm's meaning.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::{Constraint, InvalidConstraint, MAX_REPLICAS, RestartCondition, RestartPolicy, UpdatePolicy};
 
 use crate::limits::{self, Amounts};
-use crate::problem::{Report, shown};
+use crate::problem::{Report, Span, shown};
 use crate::rollout::{self, Way};
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
@@ -13,29 +14,67 @@ use crate::{duration, keys, service};
 
 #[derive(Debug, Default)]
 pub(crate) struct Deploy {
-    pub(crate) is_global: bool,
+    pub(crate) mode: Mode,
     pub(crate) replicas: Placed<u32>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) limits: Amounts,
     pub(crate) reservations: Amounts,
-    pub(crate) restart: Option<RestartPolicy>,
+    pub(crate) restart: Option<Restarts>,
     pub(crate) constraints: Vec<Constraint>,
     pub(crate) update: UpdatePolicy,
     pub(crate) rollback: UpdatePolicy,
+    /// Where it says how its versions change.
+    pub(crate) rolled_out: Vec<Span>,
+}
+
+/// What a file says of when containers are started again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Restarts {
+    pub(crate) condition: Placed<RestartCondition>,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) window: Option<Duration>,
+}
+
+impl Restarts {
+    /// With Swarm's defaults for what it does not say.
+    pub(crate) fn policy(self) -> RestartPolicy {
+        let Self { condition, delay, max_attempts, window } = self;
+        let default = RestartPolicy::default();
+        RestartPolicy {
+            condition: condition.map_or(default.condition, |(_, condition)| condition),
+            delay,
+            max_attempts,
+            window: window.unwrap_or(default.window),
+        }
+    }
+}
+
+/// Swarm's modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) is_global: bool,
+    pub(crate) is_job: bool,
 }
 
 pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
     let mut deploy = Deploy::default();
     for Entry { key, value } in typed::entries(node, "`deploy`", report) {
         match key.text.as_str() {
-            "mode" => deploy.is_global = is_global(value, report),
+            "mode" => deploy.mode = mode(value, report),
             "replicas" => {
                 let replicas = typed::integer(value, "`replicas`", 0..=MAX_REPLICAS, report);
                 deploy.replicas = replicas.map(|replicas| (value.span, replicas));
             }
             "labels" => deploy.labels = service::labels(value, "`deploy.labels`", report),
-            "update_config" => deploy.update = rollout::policy(value, Way::Forward, report),
-            "rollback_config" => deploy.rollback = rollout::policy(value, Way::Back, report),
+            "update_config" => {
+                deploy.update = rollout::policy(value, Way::Forward, report);
+                deploy.rolled_out.push(key.span);
+            }
+            "rollback_config" => {
+                deploy.rollback = rollout::policy(value, Way::Back, report);
+                deploy.rolled_out.push(key.span);
+            }
             "resources" => resources(value, &mut deploy, report),
             "restart_policy" => deploy.restart = Some(restart_policy(value, report)),
             "placement" => deploy.constraints = placement(value, report),
@@ -45,20 +84,19 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
     deploy
 }
 
-fn is_global(node: &Node, report: &mut Report<'_>) -> bool {
-    match typed::string(node, "`deploy.mode`", report) {
-        None | Some("replicated") => {}
-        Some("global") => return true,
-        Some(other @ ("replicated-job" | "global-job")) => {
-            let message = format!("gantry does not do `mode: {other}` yet");
-            report.error_with(node.span, message, "`replicated` and `global` are what there is");
-        }
+fn mode(node: &Node, report: &mut Report<'_>) -> Mode {
+    let (is_global, is_job) = match typed::string(node, "`deploy.mode`", report) {
+        None | Some("replicated") => (false, false),
+        Some("global") => (true, false),
+        Some("replicated-job") => (false, true),
+        Some("global-job") => (true, true),
         Some(other) => {
             let message = format!("`{}` is not a mode of a service", shown(other));
-            report.error_with(node.span, message, "write `mode: replicated` or `mode: global`");
+            report.error_with(node.span, message, "write replicated, global, replicated-job or global-job");
+            (false, false)
         }
-    }
-    false
+    };
+    Mode { is_global, is_job }
 }
 
 fn resources(node: &Node, deploy: &mut Deploy, report: &mut Report<'_>) {
@@ -76,24 +114,25 @@ pub(crate) fn attempts(count: u32) -> Option<u32> {
     (count > 0).then_some(count)
 }
 
-fn restart_policy(node: &Node, report: &mut Report<'_>) -> RestartPolicy {
-    let mut policy = RestartPolicy::default();
+fn restart_policy(node: &Node, report: &mut Report<'_>) -> Restarts {
+    let mut said = Restarts::default();
     for Entry { key, value } in typed::entries(node, "`restart_policy`", report) {
         match key.text.as_str() {
-            "condition" => policy.condition = condition(value, report).unwrap_or(policy.condition),
-            "delay" => policy.delay = typed::quantity(value, "`delay`", duration::parse_duration, report),
+            "condition" => {
+                said.condition = condition(value, report).map(|condition| (value.span, condition));
+            }
+            "delay" => said.delay = typed::quantity(value, "`delay`", duration::parse_duration, report),
             "max_attempts" => {
                 let count = typed::integer(value, "`max_attempts`", 0..=u32::MAX, report);
-                policy.max_attempts = count.and_then(attempts);
+                said.max_attempts = count.and_then(attempts);
             }
             "window" => {
-                let window = typed::quantity(value, "`window`", duration::parse_duration, report);
-                policy.window = window.unwrap_or(policy.window);
+                said.window = typed::quantity(value, "`window`", duration::parse_duration, report);
             }
             _ => keys::refuse(key, keys::RESTART_POLICY, report),
         }
     }
-    policy
+    said
 }
 
 fn condition(node: &Node, report: &mut Report<'_>) -> Option<RestartCondition> {

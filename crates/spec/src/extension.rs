@@ -1,13 +1,13 @@
 //! `x-gantry`: what an orchestrator needs to know and Compose has no key for.
 
-use model::{Health, Readiness};
+use model::{Health, JobSpec, Readiness};
 
-use crate::problem::Report;
+use crate::problem::{Report, Span};
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
-use crate::{keys, probe, rollout};
+use crate::{job, keys, probe, rollout};
 
-const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout"];
+const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout", "job"];
 const PROJECT: &[&str] = &["hardened"];
 
 /// What a service's `x-gantry` says.
@@ -17,6 +17,9 @@ pub(crate) struct Extension {
     pub(crate) readiness: Option<Readiness>,
     pub(crate) hardened: Option<bool>,
     pub(crate) rollout: rollout::Extra,
+    /// Where it says so.
+    pub(crate) rolled_out: Option<Span>,
+    pub(crate) job: Placed<JobSpec>,
 }
 
 pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
@@ -26,8 +29,14 @@ pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
             "health" => extension.health = probe::health(value, report).map(|health| (key.span, health)),
             "readiness" => extension.readiness = probe::readiness(value, report),
             "hardened" => extension.hardened = typed::boolean(value, "`hardened`", report),
-            "rollout" => extension.rollout = rollout::extra(value, report),
-            _ => keys::unknown(key, SERVICE, "there are health, readiness, hardened and rollout", report),
+            "job" => extension.job = Some((key.span, job::job(value, report))),
+            "rollout" => {
+                extension.rollout = rollout::extra(value, report);
+                extension.rolled_out = Some(key.span);
+            }
+            _ => {
+                keys::unknown(key, SERVICE, "there are health, readiness, hardened, rollout and job", report)
+            }
         }
     }
     extension

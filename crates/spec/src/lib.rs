@@ -26,6 +26,7 @@ mod project;
 mod service;
 
 mod deploy;
+mod job;
 mod limits;
 mod ports;
 mod pull;

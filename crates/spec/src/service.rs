@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use model::{
     Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, PortSpec, PullPolicy, RestartCondition,
-    RestartPolicy, ServiceSpec, TaskSpec,
+    ServiceSpec, TaskSpec,
 };
 
-use crate::deploy::{self, Deploy};
+use crate::deploy::{self, Deploy, Restarts};
 use crate::extension::{self, Extension};
-use crate::problem::{Report, Span, shown};
+use crate::problem::{Report, shown};
 use crate::rollout::Way;
 use crate::tree::{Content, Entry, Key, Node, Scalar};
 use crate::typed::{self, Placed};
 use crate::yaml::Value;
-use crate::{container, health, keys, limits, ports, pull, words};
+use crate::{container, health, job, keys, limits, ports, pull, words};
 
 /// What a service has from outside of it.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ struct Draft {
     working_dir: Option<String>,
     user: Option<String>,
     ports: Vec<PortSpec>,
-    restart: Option<(Span, RestartPolicy)>,
+    restart: Placed<Restarts>,
     deploy: Deploy,
     scale: Placed<u32>,
     limits: limits::Draft,
@@ -80,7 +80,7 @@ impl Draft {
             "working_dir" => self.working_dir = working_dir(value, report),
             "user" => self.user = user(value, report),
             "ports" => self.ports = ports::ports(value, report),
-            "restart" => self.restart = restart(value, report).map(|policy| (key.span, policy)),
+            "restart" => self.restart = restart(value, report).map(|said| (key.span, said)),
             "deploy" => self.deploy = deploy::deploy(value, report),
             "scale" => {
                 let scale = typed::integer(value, "`scale`", 0..=MAX_REPLICAS, report);
@@ -128,7 +128,14 @@ impl Draft {
         }
         let is_scaled = deploy.replicas.is_some() || scale.is_some();
         let replicas = replicas(deploy.replicas, scale, report);
-        let mode = mode(deploy.is_global, replicas, report);
+        let mode = mode(deploy.mode.is_global, replicas, report);
+        let job = job::of_mode(deploy.mode.is_job, extension.job, report);
+        for span in deploy.rolled_out.iter().chain(&extension.rolled_out).filter(|_| job.is_some()) {
+            let message = "this means nothing for a job: a changed one is done anew";
+            report.warning(*span, message, "take it out");
+        }
+        let said = deploy.restart.or_else(|| restart.map(|(_, said)| said)).unwrap_or_default();
+        let restart = if job.is_some() { job::restart(said, report) } else { said.policy() };
         let (resources, tuning) = limits.finish(deploy.limits, deploy.reservations, report);
         let hardened = extension.hardened.unwrap_or(hardened);
         let container = container.finish(tuning, hardened, report);
@@ -143,14 +150,14 @@ impl Draft {
             user,
             ports,
             resources,
-            restart: deploy.restart.or_else(|| restart.map(|(_, policy)| policy)).unwrap_or_default(),
+            restart,
             constraints: deploy.constraints,
             container,
             health,
             readiness: extension.readiness,
             pull,
         };
-        let mut spec = ServiceSpec { mode, labels: deploy.labels, ..ServiceSpec::replicated(1, task) };
+        let mut spec = ServiceSpec { mode, labels: deploy.labels, job, ..ServiceSpec::replicated(1, task) };
         (spec.update, spec.rollback) = (deploy.update, deploy.rollback);
         extension.rollout.add_to(&mut spec.update, Way::Forward);
         extension.rollout.add_to(&mut spec.rollback, Way::Back);
@@ -164,7 +171,7 @@ fn mode(is_global: bool, replicas: Placed<u32>, report: &mut Report<'_>) -> Mode
         (false, replicas) => Mode::Replicated { replicas: replicas.map_or(1, |(_, replicas)| replicas) },
         (true, None) => Mode::Global,
         (true, Some((span, _))) => {
-            let message = "a service with `mode: global` has a task on every node, and no number of replicas";
+            let message = "what is `global` has a task on every node, and no number of replicas";
             report.error_with(span, message, "take out one of the two");
             Mode::Global
         }
@@ -293,7 +300,7 @@ fn user(node: &Node, report: &mut Report<'_>) -> Option<String> {
 }
 
 /// Compose's `restart`, which counts where `deploy.restart_policy` is missing.
-fn restart(node: &Node, report: &mut Report<'_>) -> Option<RestartPolicy> {
+fn restart(node: &Node, report: &mut Report<'_>) -> Option<Restarts> {
     let text = typed::string(node, "`restart`", report)?;
     let (word, count) = match text.split_once(':') {
         Some((word, count)) => (word, Some(count)),
@@ -313,12 +320,12 @@ fn restart(node: &Node, report: &mut Report<'_>) -> Option<RestartPolicy> {
             return None;
         }
     };
-    let Some(count) = count else { return Some(RestartPolicy { condition, ..RestartPolicy::default() }) };
+    let said = Restarts { condition: Some((node.span, condition)), ..Restarts::default() };
+    let Some(count) = count else { return Some(said) };
     let Ok(count) = count.parse::<u32>() else {
         let message = format!("`{}` is not a number of restarts", shown(count));
         report.error_with(node.span, message, "write for example on-failure:5");
         return None;
     };
-    let max_attempts = deploy::attempts(count);
-    Some(RestartPolicy { condition, max_attempts, ..RestartPolicy::default() })
+    Some(Restarts { max_attempts: deploy::attempts(count), ..said })
 }

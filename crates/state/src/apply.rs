@@ -2,6 +2,7 @@
 
 mod cluster;
 mod images;
+mod jobs;
 mod registries;
 mod rollouts;
 mod stacks;
@@ -90,10 +91,15 @@ impl Step<'_> {
             Command::Undo { service, to } => self.undo(service, *to),
             Command::Restart { service } => self.restart(service),
             Command::Steer { service, how } => self.steer(service, *how),
+            Command::RunJob { service } => self.run_job(service),
+            Command::StopJob { service } => self.stop_job(service),
+            Command::EndRun { service, run, how } => self.end_run(*service, *run, how),
             Command::Advance { service, to, how } => self.advance(*service, *to, how),
             Command::Revise { task, version } => self.revise(*task, *version),
             Command::DropService { service } => self.drop_service(*service),
-            Command::CreateTask { task, version, avoid } => self.create_task(*task, *version, *avoid),
+            Command::CreateTask { task, version, run, avoid } => {
+                self.create_task(*task, *version, *run, *avoid)
+            }
             Command::Assign { task, node } => self.assign(*task, *node),
             Command::SetDesired { task, desired } => self.set_desired(*task, *desired),
             Command::Conclude { task, verdict } => self.conclude(*task, *verdict),

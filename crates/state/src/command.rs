@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use model::{
-    Bytes, Capacity, ClusterId, Credential, Desired, Digest, Generation, ImageName, Name, NodeId, Origin,
-    RegistryName, RequestId, Role, RolloutPhase, ServiceId, ServiceName, ServiceSpec, SpecVersion, Subnet,
-    TaskId, TaskStatus, TaskVerdict, Timestamp,
+    Bytes, Capacity, ClusterId, Credential, Desired, Digest, Ending, Generation, ImageName, Name, NodeId,
+    Origin, RegistryName, RequestId, Role, RolloutPhase, ServiceId, ServiceName, ServiceSpec, SpecVersion,
+    Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
 };
 
 /// One entry of the log: commands that are judged one by one, in order.
@@ -88,6 +88,20 @@ pub enum Command {
         service: ServiceName,
         how: Steer,
     },
+    /// Does a job again.
+    RunJob {
+        service: ServiceName,
+    },
+    /// Ends the runs of a job that go on.
+    StopJob {
+        service: ServiceName,
+    },
+    /// What a planner found of a job's run.
+    EndRun {
+        service: ServiceId,
+        run: u32,
+        how: Ending,
+    },
     /// Forgets a removed service whose tasks are all gone.
     DropService {
         service: ServiceId,
@@ -103,6 +117,8 @@ pub enum Command {
     CreateTask {
         task: TaskId,
         version: SpecVersion,
+        /// The number of the run that it is for; 0 where the service is no job.
+        run: u32,
         avoid: Option<NodeId>,
     },
     Assign {
@@ -319,6 +335,16 @@ pub enum Rejected {
     CannotSteer { service: ServiceName, phase: RolloutPhase, hint: String },
     #[error("service `{0}` was run once, and is not rolled out")]
     RunOnce(ServiceName),
+    #[error("service `{0}` is a job, and is not rolled out; `gantry job run {0}` does it again")]
+    IsJob(ServiceName),
+    #[error("service `{0}` is no job; `gantry job ls` lists those that there are")]
+    NoJob(ServiceName),
+    #[error("run {run} of `{service}` still goes on; wait for its end, or `gantry job stop {service}`")]
+    RunGoesOn { service: ServiceName, run: u32 },
+    #[error("run {1} of service {0} is over, or there never was one")]
+    NoRun(ServiceId, u32),
+    #[error("run {1} of service {0} has slots that have not succeeded")]
+    RunNotDone(ServiceId, u32),
     #[error(
         "service `{0}` was nothing else before; `gantry rollout history {0}` lists the versions that are kept"
     )]

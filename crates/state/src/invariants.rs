@@ -57,6 +57,13 @@ fn tasks(state: &State, broken: &mut Vec<String>) {
             }
             Some(_) => {}
         }
+        if let Some(service) = state.service(id.service) {
+            let last = service.job.as_ref().map_or(0, |job| job.last);
+            let least = u32::from(service.spec.job.is_some());
+            if !(least..=last).contains(&task.run) {
+                broken.push(format!("task {id} is of run {}, of {last}", task.run));
+            }
+        }
         if task.status.is_some() && task.placement.is_none() {
             broken.push(format!("task {id} has a status and no node"));
         }
@@ -141,6 +148,15 @@ fn rollouts(state: &State, broken: &mut Vec<String>) {
         if service.templates[&service.version].task.as_ref() != &service.spec.task {
             broken
                 .push(format!("service {id} is declared otherwise than its version {} is", service.version));
+        }
+        if service.spec.job.is_some() != service.job.is_some()
+            || (service.job.is_some() && service.rollout.is_some())
+        {
+            broken.push(format!("service {id} is a job and is not"));
+        }
+        let runs = service.job.iter().flat_map(|job| job.active());
+        for (number, run) in runs.filter(|(_, run)| !service.templates.contains_key(&run.version)) {
+            broken.push(format!("service {id} has forgotten {}, which its run {number} is of", run.version));
         }
         let Some(rollout) = &service.rollout else { continue };
         if rollout.to != service.version {

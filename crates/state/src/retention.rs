@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Desired, Digest, NodeId, ServiceId, SpecVersion, Task, TaskId};
+use model::{Desired, Digest, Job, NodeId, ServiceId, SpecVersion, Task, TaskId};
 
 use crate::tables::{Service, State};
 
@@ -24,14 +24,15 @@ pub(crate) struct Trimmed {
     pub(crate) images: Vec<Digest>,
 }
 
-/// Drops the ended tasks of `id`'s slot that are too many, and every one that was to be removed.
+/// Drops the ended tasks of `id`'s slot, in the run that it is of, that are too many, and every one that was to be removed.
 pub(crate) fn trim_slot(state: &mut State, id: TaskId) -> Trimmed {
     let first = TaskId { sequence: 0, ..id };
     let last = TaskId { sequence: u64::MAX, ..id };
+    let run = state.task(id).map(|task| task.run);
     let over: Vec<(TaskId, bool, Option<NodeId>)> = state
         .tasks
         .range(first..=last)
-        .filter(|(_, task)| is_over(task))
+        .filter(|(_, task)| is_over(task) && Some(task.run) == run)
         .map(|(id, task)| {
             (*id, task.desired == Desired::Removed, task.placement.as_ref().map(|placement| placement.node))
         })
@@ -71,6 +72,7 @@ pub(crate) fn trim_templates(state: &mut State, id: ServiceId) -> Vec<Digest> {
     used.insert(service.version);
     used.extend(service.way_back());
     used.extend(service.rollout.as_ref().map(|rollout| rollout.from));
+    used.extend(service.job.iter().flat_map(Job::active).map(|(_, run)| run.version));
     let surplus = service.templates.len() - TEMPLATES_A_SERVICE;
     let spare = service.templates.keys().filter(|version| !used.contains(version)).take(surplus);
     let spare: Vec<SpecVersion> = spare.copied().collect();

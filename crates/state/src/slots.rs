@@ -47,6 +47,12 @@ impl State {
         }
     }
 
+    /// How many tasks are to be there now: of a job whose runs are over, none.
+    pub fn desired_count(&self, service: &Service) -> u32 {
+        let rests = service.job.as_ref().is_some_and(|job| job.active().next().is_none());
+        if rests { 0 } else { self.slot_count(service) }
+    }
+
     /// The one node on which a task may be; `None` where the scheduler chooses.
     pub fn bound_to(&self, task: TaskId) -> Option<NodeId> {
         match self.service(task.service)?.spec.mode {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    Capacity, ClusterId, Desired, Digest, Generation, Image, ImageName, Liveness, LogIndex, Name, Node,
+    Capacity, ClusterId, Desired, Digest, Generation, Image, ImageName, Job, Liveness, LogIndex, Name, Node,
     NodeId, Registry, RegistryName, RequestId, Role, Rollout, ServiceId, ServiceName, ServiceSpec,
     SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
 };
@@ -91,8 +91,10 @@ pub struct Service {
     pub last_version: SpecVersion,
     /// The current one and others that are kept.
     pub templates: BTreeMap<SpecVersion, Template>,
-    /// The latest, which is to `version`. What is run once has none.
+    /// The latest, which is to `version`. What is run once has none, and neither has a job.
     pub rollout: Option<Rollout>,
+    /// The runs of a job.
+    pub job: Option<Job>,
     pub generation: Generation,
     pub created: Timestamp,
     /// The sequence number of the next task.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use model::{
     Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Credential,
-    Desired, Device, Digest, Dns, Ended, Exit, FailureAction, Health, HealthCheck, HostAddress, HostEntry,
-    HttpProbe, LogDriver, LogIndex, Logging, MilliCpu, Mount, MountKind, Namespaces, NodeId, Phase, PortSpec,
-    Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations,
-    Resources, RestartCondition, RestartPolicy, Role, Scope, Seccomp, Secret, ServiceId, ServiceSpec, Signal,
-    SpecVersion, Stop, Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs,
-    Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy, UserScope,
+    Desired, Device, Digest, Dns, Ended, Ending, Exit, FailureAction, Health, HealthCheck, HostAddress,
+    HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Mode, Mount, MountKind,
+    Namespaces, NodeId, Phase, PortSpec, Privileges, Probe, Propagation, Protocol, Publish, PullPolicy,
+    Readiness, RequestId, Reservations, Resources, RestartCondition, RestartPolicy, Role, Scope, Seccomp,
+    Secret, ServiceId, ServiceSpec, Signal, SpecVersion, Stop, Subnet, SwapLimit, TaskId, TaskSpec,
+    TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy,
+    UserScope,
 };
 use state::command::Authority;
 use state::{Advance, Command, Declared, Outcome, Proposal, RegistryChange, State, Steer};
@@ -369,6 +370,7 @@ fn tasks() -> Vec<Command> {
     let create = |slot, sequence, avoid| Command::CreateTask {
         task: task(slot, sequence),
         version: SpecVersion(2),
+        run: 0,
         avoid,
     };
     vec![
@@ -429,6 +431,43 @@ fn rollouts() -> Vec<Command> {
     ]
 }
 
+/// A job that succeeds, fails, is ended, and goes on.
+fn jobs() -> Vec<Command> {
+    let tidy = || "chore/tidy".parse().unwrap();
+    let end = |run, how| Command::EndRun { service: ServiceId(3), run, how };
+    let again = || Command::RunJob { service: tidy() };
+    let id = TaskId { service: ServiceId(3), slot: 1, sequence: 1 };
+    let mut job = declared("tidy");
+    (job.spec.mode, job.image) = (Mode::Global, digest(1));
+    job.spec.task.constraints = vec!["node.hostname == n1".parse().unwrap()];
+    job.spec.task.ports.clear();
+    job.spec.job =
+        Some(JobSpec { parallelism: Some(2), deadline: Some(Duration::from_secs(60)), history: 3 });
+    let done = TaskStatus {
+        exit: Some(Exit::Code(0)),
+        ended: Some(Ended::Completed),
+        reason: None,
+        warnings: Vec::new(),
+        ..status(1, Phase::Exited)
+    };
+    vec![
+        Command::Deploy {
+            stack: "chore".parse().unwrap(),
+            services: map([("tidy".parse().unwrap(), job)]),
+            expected: None,
+        },
+        Command::CreateTask { task: id, version: SpecVersion(1), run: 1, avoid: None },
+        Command::Assign { task: id, node: N1 },
+        Command::Report { node: N1, statuses: vec![(id, done)] },
+        end(1, Ending::Succeeded),
+        again(),
+        end(2, Ending::Failed { reason: "slot 1: exit code 1".to_owned() }),
+        again(),
+        Command::StopJob { service: tidy() },
+        again(),
+    ]
+}
+
 fn removals() -> Vec<Command> {
     vec![
         Command::RemoveStack { stack: "gone".parse().unwrap() },
@@ -443,7 +482,7 @@ fn removals() -> Vec<Command> {
 pub(crate) fn proposals() -> Vec<Proposal> {
     let mut lists = vec![nodes(), [images(), registries()].concat()];
     lists.extend(stacks());
-    lists.extend([tasks(), rollouts(), removals()]);
+    lists.extend([tasks(), rollouts(), jobs(), removals()]);
     lists.push(vec![Command::Assign { task: task(9, 9), node: N1 }, Command::DropImage { image: digest(1) }]);
     let proposal = |(at, commands): (u64, Vec<Command>)| Proposal {
         at: Timestamp(1_000 * at),

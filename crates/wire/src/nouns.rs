@@ -4,6 +4,7 @@ mod container;
 mod health;
 mod ids;
 mod image;
+mod job;
 mod node;
 mod registry;
 mod rollout;

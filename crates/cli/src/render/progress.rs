@@ -19,18 +19,19 @@ pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
         waiting,
         rollout,
         failed,
+        run,
     } = service;
     let mut parts = vec![name.clone()];
     if gone && *leaving == 0 {
         parts.push("stopping".to_owned());
     } else if !gone {
-        parts.push(format!("{ready}/{desired} ready"));
+        parts.push(reached(*run, *ready, *desired));
         // All are ready, but some have yet to be replaced.
         if current < ready {
             parts.push(format!("{current}/{desired} updated"));
         }
     }
-    if *leaving > 0 {
+    if *leaving > 0 && *run == 0 {
         parts.push(format!("{leaving} leaving"));
     }
     if let Some(rollout) = rollout.as_ref().filter(|rollout| rollout.from != rollout.to && !gone) {
@@ -42,6 +43,14 @@ pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
         parts.push(format!("waiting: {}", waiting.join("; ")));
     }
     plain(&parts.join("  "))
+}
+
+/// `7/9 ready`, and of a job `run 2, 1/3 done`.
+fn reached(run: u32, ready: u32, desired: u32) -> String {
+    match run {
+        0 => format!("{ready}/{desired} ready"),
+        run => format!("run {run}, {ready}/{desired} done"),
+    }
 }
 
 /// `v1 -> v2, 3/9 done`, and how it stands where it is not simply going on.
@@ -63,7 +72,8 @@ pub(crate) fn end(operand: &str, last: Option<&Progress>, gone: bool, took: Dura
         return format!("{operand}: removed in {took}\n");
     }
     let services = last.map_or(&[][..], |progress| progress.services.as_slice());
-    let lines = services.iter().map(|s| format!("{}: {}/{} ready\n", plain(&s.service), s.ready, s.desired));
+    let lines =
+        services.iter().map(|s| format!("{}: {}\n", plain(&s.service), reached(s.run, s.ready, s.desired)));
     lines.chain([format!("{operand}: converged in {took}\n")]).collect()
 }
 
@@ -90,6 +100,7 @@ mod tests {
             leaving: 0,
             waiting: vec!["no node has 4 CPUs free".to_owned(), "slot 3: cannot pull".to_owned()],
             rollout: None,
+            run: 0,
             failed: String::new(),
         }
     }
@@ -135,6 +146,8 @@ mod tests {
 
     #[test]
     fn what_is_to_vanish_counts_what_is_left() {
+        let job = ServiceProgress { run: 3, ..web() };
+        assert!(line(&job, false).starts_with("hello/web  run 3, 7/9 done"), "{}", line(&job, false));
         let leaving = ServiceProgress { desired: 0, ready: 0, current: 0, leaving: 3, ..done() };
         assert_eq!(line(&leaving, true), "hello/web  3 leaving");
         assert_eq!(line(&ServiceProgress { leaving: 0, ..leaving }, true), "hello/web  stopping");

@@ -10,7 +10,7 @@ use tonic::Status;
 use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
 
 use crate::WallClock;
-use crate::api::{Answers, Api, name, rollouts, service_name, views};
+use crate::api::{Answers, Api, jobs, name, rollouts, service_name, views};
 
 /// What is being waited for.
 struct Goal {
@@ -103,6 +103,10 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
         let mut one = of_service(state, id, service);
         if service.removing {
             converged = false;
+        } else if let Some(job) = &service.job {
+            let plan = controllers::plan(state, Object::Service(id), now);
+            one = jobs::progress(state, (id, service), job, &plan);
+            converged &= one.failed.is_empty() && one.ready == one.desired;
         } else {
             let plan = controllers::plan(state, Object::Service(id), now);
             let notes = views::sentences(&views::notes(state, id, &plan));
@@ -248,6 +252,7 @@ mod tests {
             waiting,
             failed,
             rollout: _,
+            run: _,
         } in services
         {
             text +=

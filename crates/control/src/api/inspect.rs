@@ -4,7 +4,7 @@ mod container;
 
 use std::time::Duration;
 
-use model::{Digest, FailureAction, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy};
+use model::{Digest, FailureAction, JobSpec, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy};
 use serde_json::{Value, json};
 use state::State;
 use tonic::Status;
@@ -58,7 +58,7 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "id": id.to_string(),
             "generation": service.generation.0,
             "created": time(service.created),
-            "mode": service.spec.mode.as_str(),
+            "mode": service.spec.mode_name(),
             "replicas": service.spec.mode.replicas(),
             "labels": service.spec.labels,
             "version": service.version.0,
@@ -66,6 +66,7 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "update": policy(&service.spec.update),
             "rollback": policy(&service.spec.rollback),
             "rollout": service.rollout.as_ref().map(rollout),
+            "job": service.spec.job.as_ref().map(job),
             "task": container::task(&service.spec.task),
         }),
     ))
@@ -92,6 +93,12 @@ pub(super) fn policy(policy: &UpdatePolicy) -> Value {
         "canaries": policy.canaries,
         "promote_after_ms": policy.promote_after.map(millis),
     })
+}
+
+pub(super) fn job(job: &JobSpec) -> Value {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let JobSpec { parallelism, deadline, history } = job;
+    json!({ "parallelism": parallelism, "deadline_ms": deadline.map(millis), "history": history })
 }
 
 fn rollout(rollout: &Rollout) -> Value {

@@ -262,6 +262,10 @@ impl Change<'_> {
         if old.version == new.version {
             return Vec::new();
         }
+        if let Some((old, new)) = old.job.as_ref().zip(new.job.as_ref()) {
+            let anew = format!("it is done anew, as run {}", new.last);
+            return if old.last == new.last { Vec::new() } else { vec![anew] };
+        }
         let policy = controllers::policy(new);
         let order = controllers::order(new, policy, old.version, new.version);
         let at_once = match policy.parallelism {
@@ -296,15 +300,16 @@ impl Change<'_> {
 fn document(service: Option<(ServiceId, &Service)>) -> serde_json::Value {
     let Some((_, service)) = service else { return serde_json::Value::Null };
     let image: Digest = service.templates[&service.version].image;
-    let ServiceSpec { mode, labels, task, update, rollback } = &service.spec;
+    let ServiceSpec { mode, labels, task, update, rollback, job } = &service.spec;
     serde_json::json!({
-        "mode": mode.as_str(),
+        "mode": service.spec.mode_name(),
         "replicas": mode.replicas(),
         "labels": labels,
         "digest": image.to_string(),
         "task": inspect::task_document(task),
         "update": inspect::policy(update),
         "rollback": inspect::policy(rollback),
+        "job": job.as_ref().map(inspect::job),
     })
 }
 

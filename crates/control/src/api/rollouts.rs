@@ -20,6 +20,11 @@ pub(super) fn status(
     now: Timestamp,
 ) -> Result<RolloutReply, Status> {
     let services = named(state, &request.target)?;
+    if let [(_, service)] = services.as_slice()
+        && service.spec.job.is_some()
+    {
+        return Err(refused(&state::Rejected::IsJob(service.name.clone())));
+    }
     let rollouts = services.into_iter().filter_map(|(id, service)| {
         let plan = controllers::plan(state, Object::Service(id), now);
         let waiting = views::sentences(&views::notes(state, id, &plan));
@@ -177,7 +182,12 @@ pub(super) async fn steer(api: &Api, request: SteerRequest) -> Result<ChangeRepl
     decide(api, &request, &service, command).await
 }
 
-async fn decide(api: &Api, request: &str, service: &str, command: Command) -> Result<ChangeReply, Status> {
+pub(super) async fn decide(
+    api: &Api,
+    request: &str,
+    service: &str,
+    command: Command,
+) -> Result<ChangeReply, Status> {
     let name = service_name(service)?;
     let state = api.state().await?;
     let before = state.service_named(&name).map_or(0, |(_, service)| service.generation.0);

@@ -27,7 +27,7 @@ pub(super) fn stacks(state: &State, request: &ListRequest) -> StackList {
         };
         for (id, service) in services {
             view.services += 1;
-            view.desired += state.slot_count(service);
+            view.desired += state.desired_count(service);
             view.running += counts(state, id).0;
         }
         view
@@ -48,8 +48,8 @@ pub(super) fn services(state: &State, request: &ListRequest) -> Result<ServiceLi
         let (running, ready) = counts(state, id);
         api::Service {
             service: service.name.to_string(),
-            mode: service.spec.mode.as_str().to_owned(),
-            desired: state.slot_count(service),
+            mode: service.spec.mode_name().to_owned(),
+            desired: state.desired_count(service),
             running,
             ready,
             version: service.version.0,
@@ -164,6 +164,7 @@ pub(super) fn notes(state: &State, id: model::ServiceId, plan: &Plan) -> Vec<(u3
                 Waiting::ForItsPredecessor(_)
                 | Waiting::Completed
                 | Waiting::ItsTurn
+                | Waiting::ForOthers
                 | Waiting::Rest { .. }
                 | Waiting::Trial { .. }
                 | Waiting::Promotion

@@ -4,6 +4,7 @@ mod copies;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod global;
+mod jobs;
 mod one_off;
 mod removal;
 mod rollouts;

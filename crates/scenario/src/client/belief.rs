@@ -24,6 +24,8 @@ pub(crate) enum Op {
 pub(crate) enum Turn {
     Undo,
     Restart,
+    RunJob,
+    StopJob,
     Steer(&'static str),
 }
 
@@ -39,6 +41,8 @@ impl fmt::Display for Op {
             }
             Self::Scale { service, replicas } => write!(f, "scale {service}={replicas}"),
             Self::Turn { service, turn: Turn::Undo } => write!(f, "undo {service}"),
+            Self::Turn { service, turn: Turn::RunJob } => write!(f, "run {service}"),
+            Self::Turn { service, turn: Turn::StopJob } => write!(f, "stop {service}"),
             Self::Turn { service, turn: Turn::Restart } => write!(f, "restart {service}"),
             Self::Turn { service, turn: Turn::Steer(how) } => write!(f, "{how} {service}"),
             Self::Remove => f.write_str("removal"),
@@ -197,8 +201,9 @@ impl Belief {
             let shows = |(name, spec): &(&Name, &ServiceSpec)| {
                 read.get(&format!("{}/{name}", self.stack)).is_some_and(|(replicas, image)| {
                     let made = self.may_be_made_from(name, spec);
-                    // Of a global one, the nodes that can be seen decide.
-                    spec.mode.replicas().is_none_or(|wanted| wanted == *replicas)
+                    // Of a global one, the nodes that can be seen decide; of a job, whether it is being done.
+                    let number = spec.mode.replicas().filter(|_| spec.job.is_none());
+                    number.is_none_or(|wanted| wanted == *replicas)
                         && made.iter().any(|task| task.image.to_string() == *image)
                 })
             };

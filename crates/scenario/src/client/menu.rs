@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Bytes, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName, Limits,
+    Bytes, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName, JobSpec, Limits,
     MilliCpu, Mode, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId,
     Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
     UpdatePolicy,
@@ -27,9 +27,11 @@ const IMAGES: [&str; 3] = ["alpha:latest", "beta:latest", "gamma:latest"];
 
 const SERVICES: [&str; 3] = ["api", "batch", "web"];
 
-const TURNS: [Turn; 6] = [
+const TURNS: [Turn; 8] = [
     Turn::Undo,
     Turn::Restart,
+    Turn::RunJob,
+    Turn::StopJob,
     Turn::Steer("pause"),
     Turn::Steer("resume"),
     Turn::Steer("abort"),
@@ -123,7 +125,21 @@ fn spec(dice: &Dice) -> ServiceSpec {
         pull: PullPolicy::default(),
     };
     let (update, rollback) = (policy(dice), policy(dice));
-    ServiceSpec { mode: mode(dice), update, rollback, ..ServiceSpec::replicated(1, task) }
+    let mut spec = ServiceSpec { mode: mode(dice), update, rollback, ..ServiceSpec::replicated(1, task) };
+    if dice.chance(15) {
+        spec.job = Some(job(dice));
+        spec.task.restart.condition = dice.pick(&[RestartCondition::OnFailure, RestartCondition::Never]);
+    }
+    spec
+}
+
+fn job(dice: &Dice) -> JobSpec {
+    JobSpec {
+        parallelism: dice.pick(&[None, Some(1), Some(2)]),
+        // It is over before the cluster has to be at rest.
+        deadline: dice.pick(&[None, Some(Duration::from_secs(20)), Some(Duration::from_secs(60))]),
+        history: dice.pick(&[1, 2, 5]),
+    }
 }
 
 fn policy(dice: &Dice) -> UpdatePolicy {

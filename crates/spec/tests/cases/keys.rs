@@ -414,40 +414,122 @@ fn a_global_service_is_on_every_node_and_has_no_number() {
     check_web(
         "deploy: {mode: global, replicas: 3}",
         expect![[r#"
-        error a.yaml:4:38: a service with `mode: global` has a task on every node, and no number of replicas; take out one of the two
-    "#]],
+            error a.yaml:4:38: what is `global` has a task on every node, and no number of replicas; take out one of the two
+        "#]],
     );
     check_web(
         "scale: 1\ndeploy: {mode: global}",
         expect![[r#"
-        error a.yaml:4:12: a service with `mode: global` has a task on every node, and no number of replicas; take out one of the two
-    "#]],
+            error a.yaml:4:12: what is `global` has a task on every node, and no number of replicas; take out one of the two
+        "#]],
     );
     check_web(
         "deploy: {mode: everywhere}",
         expect![[r#"
-        error a.yaml:4:20: `everywhere` is not a mode of a service; write `mode: replicated` or `mode: global`
+            error a.yaml:4:20: `everywhere` is not a mode of a service; write replicated, global, replicated-job or global-job
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_runs_to_its_end_and_is_restarted_on_failure() {
+    check_web(
+        "deploy: {mode: replicated-job}",
+        expect![[r#"
+            web
+              image nginx:latest
+              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              restart OnFailure delay=None max=None window=3153600000s
+        "#]],
+    );
+    check_web(
+        "deploy: {mode: global-job, restart_policy: {max_attempts: 3}}\nx-gantry:\n  job: {parallelism: 2, deadline: 10m, history: 20}",
+        expect![[r#"
+            web
+              image nginx:latest
+              on every node
+              to its end JobSpec { parallelism: Some(2), deadline: Some(600s), history: 20 }
+              restart OnFailure delay=None max=Some(3) window=3153600000s
+        "#]],
+    );
+    check_web(
+        "restart: \"no\"\ndeploy: {mode: replicated-job, replicas: 4}",
+        expect![[r#"
+            web
+              image nginx:latest
+              replicas 4
+              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              restart Never delay=None max=None window=3153600000s
+        "#]],
+    );
+}
+
+#[test]
+fn how_versions_change_means_nothing_for_a_job() {
+    check_web(
+        "deploy: {mode: replicated-job, update_config: {parallelism: 2}, rollback_config: {}}\nx-gantry: {rollout: {min_healthy: 1s}}",
+        expect![[r#"
+            web
+              image nginx:latest
+              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              restart OnFailure delay=None max=None window=3153600000s
+              update parallelism=2 min_healthy=Some(1s)
+              rollback min_healthy=Some(1s)
+            warning a.yaml:4:36: this means nothing for a job: a changed one is done anew; take it out
+            warning a.yaml:4:69: this means nothing for a job: a changed one is done anew; take it out
+            warning a.yaml:5:16: this means nothing for a job: a changed one is done anew; take it out
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_that_cannot_be_is_refused_where_it_stands() {
+    check_web(
+        "restart: always\ndeploy: {mode: replicated-job}",
+        expect![[r#"
+            error a.yaml:4:14: a job is not started again once it has succeeded; let it be restarted on-failure, or not at all
+        "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job, restart_policy: {condition: any}}",
+        expect![[r#"
+        error a.yaml:4:64: a job is not started again once it has succeeded; let it be restarted on-failure, or not at all
     "#]],
+    );
+    check_web(
+        "x-gantry:\n  job: {deadline: 10m}",
+        expect![[r#"
+        error a.yaml:5:7: a service that runs for good is no job; write `deploy: {mode: replicated-job}` or `global-job`
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: global-job, replicas: 2}\nx-gantry:\n  job: {parallelism: 0, deadline: 0s, history: 1000, retries: 3}",
+        expect![[r#"
+            error a.yaml:4:42: what is `global` has a task on every node, and no number of replicas; take out one of the two
+            error a.yaml:6:26: `parallelism` must be a whole number from 1 to 4294967295, and this is the number `0`
+            error a.yaml:6:39: no job is done within no time; write for example `10m`
+            error a.yaml:6:52: `history` must be a whole number from 1 to 100, and this is the number `1000`
+            error a.yaml:6:58: unknown key `retries`; there are parallelism, deadline and history
+        "#]],
     );
 }
 
 #[test]
 fn deploy_takes_its_own_keys_only() {
     check_web(
-        "deploy:\n  mode: global-job\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
+        "deploy:\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
         expect![[r#"
-            error a.yaml:5:13: gantry does not do `mode: global-job` yet; `replicated` and `global` are what there is
-            error a.yaml:6:7: gantry does not do `endpoint_mode` yet; take it out to deploy without it
-            error a.yaml:7:7: unknown key `replica`; did you mean `replicas`?
-            error a.yaml:8:19: gantry does not do `preferences` yet; take it out to deploy without it
-            error a.yaml:9:19: unknown key `limit`; did you mean `limits`?
-            error a.yaml:10:15: `deploy.labels` must be a mapping or a list, and this is the number `5`
+            error a.yaml:5:7: gantry does not do `endpoint_mode` yet; take it out to deploy without it
+            error a.yaml:6:7: unknown key `replica`; did you mean `replicas`?
+            error a.yaml:7:19: gantry does not do `preferences` yet; take it out to deploy without it
+            error a.yaml:8:19: unknown key `limit`; did you mean `limits`?
+            error a.yaml:9:15: `deploy.labels` must be a mapping or a list, and this is the number `5`
         "#]],
     );
     check_web(
         "deploy: {mode: several}",
         expect![[r#"
-            error a.yaml:4:20: `several` is not a mode of a service; write `mode: replicated` or `mode: global`
+            error a.yaml:4:20: `several` is not a mode of a service; write replicated, global, replicated-job or global-job
         "#]],
     );
     check_web(

@@ -42,7 +42,7 @@ fn project_text(Project { name, services, unscaled: _ }: &Project) -> String {
     text
 }
 
-fn service_lines(ServiceSpec { mode, labels, task, update, rollback }: &ServiceSpec) -> Vec<String> {
+fn service_lines(ServiceSpec { mode, labels, task, update, rollback, job }: &ServiceSpec) -> Vec<String> {
     let TaskSpec {
         image,
         entrypoint,
@@ -65,6 +65,9 @@ fn service_lines(ServiceSpec { mode, labels, task, update, rollback }: &ServiceS
         Mode::Replicated { replicas: 1 } => {}
         Mode::Replicated { replicas } => lines.push(format!("replicas {replicas}")),
         Mode::Global => lines.push("on every node".to_owned()),
+    }
+    if let Some(job) = job {
+        lines.push(format!("to its end {job:?}"));
     }
     lines.extend(labels.iter().map(|(key, value)| format!("service label {key} = {value:?}")));
     optional(&mut lines, "entrypoint", entrypoint);

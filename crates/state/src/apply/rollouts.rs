@@ -165,6 +165,9 @@ impl Step<'_> {
         if service.spec.task.is_one_off() {
             return Err(Rejected::RunOnce(name.clone()));
         }
+        if service.spec.job.is_some() {
+            return Err(Rejected::IsJob(name.clone()));
+        }
         Ok((id, service.clone()))
     }
 
@@ -203,7 +206,7 @@ impl Step<'_> {
         cause: Cause,
     ) -> Option<Rollout> {
         let now = self.state.time;
-        (!spec.task.is_one_off()).then(|| Rollout {
+        (!spec.task.is_one_off() && spec.job.is_none()).then(|| Rollout {
             from,
             to,
             cause,

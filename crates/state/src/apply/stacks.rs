@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Cause, Digest, Generation, ImageName, Mode, Name, ServiceId, ServiceName, SpecVersion, Template,
+    Cause, Digest, Generation, ImageName, Mode, Name, RunCause, ServiceId, ServiceName, SpecVersion, Template,
 };
 
 use crate::apply::{Change, Step};
@@ -43,7 +43,7 @@ impl Step<'_> {
         }
         for (service, declared) in &services {
             let known = members.get(service).copied();
-            let same = known.filter(|id| self.counts_slots_as(*id, declared));
+            let same = known.filter(|id| self.can_become(*id, declared));
             changed |= match same {
                 Some(id) => self.redeclare(id, declared),
                 None => {
@@ -66,10 +66,9 @@ impl Step<'_> {
         Ok(Done::At(self.at))
     }
 
-    /// Whether the service that is there can become what is declared. Where slots mean something else, it is another service
-    /// of that name.
-    fn counts_slots_as(&self, id: ServiceId, declared: &Declared) -> bool {
-        self.state.service(id).is_some_and(|service| service.spec.mode.is_like(declared.spec.mode))
+    /// Whether the service that is there can become what is declared. Otherwise that is another service of the same name.
+    fn can_become(&self, id: ServiceId, declared: &Declared) -> bool {
+        self.state.service(id).is_some_and(|service| service.spec.can_become(&declared.spec))
     }
 
     /// What the image's name stands for. It may have come to stand for another since the caller looked it up; nodes are dropping
@@ -87,18 +86,22 @@ impl Step<'_> {
         let version = SpecVersion(1);
         let template = self.template(declared, 0);
         let rollout = self.rollout(&declared.spec, (version, version), Cause::Create);
-        let service = Service {
+        let mut service = Service {
             name,
             spec: declared.spec.clone(),
             version,
             last_version: version,
             templates: BTreeMap::from([(version, template)]),
             rollout,
+            job: None,
             generation: self.at,
             created: self.state.time,
             next_sequence: 1,
             removing: false,
         };
+        if service.spec.job.is_some() {
+            self.begin_run(id, &mut service, RunCause::Deploy);
+        }
         self.put_service(id, service);
         id
     }
@@ -127,7 +130,11 @@ impl Step<'_> {
             let kept = service.templates.iter().rfind(same).map(|(version, _)| *version);
             let to = kept.unwrap_or(SpecVersion(service.last_version.0 + 1));
             service.templates.entry(to).or_insert(wanted);
-            self.turn(&mut service, to, Cause::Deploy);
+            if service.spec.job.is_some() {
+                self.rerun(id, &mut service, to);
+            } else {
+                self.turn(&mut service, to, Cause::Deploy);
+            }
         }
         self.put_service(id, service);
         self.forget_templates(id);

@@ -12,13 +12,23 @@ use crate::retention;
 use crate::tables::{NodeRow, Service};
 
 impl Step<'_> {
-    pub(super) fn create_task(&mut self, id: TaskId, version: SpecVersion, avoid: Option<NodeId>) -> Outcome {
+    pub(super) fn create_task(
+        &mut self,
+        id: TaskId,
+        version: SpecVersion,
+        run: u32,
+        avoid: Option<NodeId>,
+    ) -> Outcome {
         let service = self.state.service(id.service).ok_or(Rejected::NoServiceId(id.service))?;
         if service.removing {
             return Err(Rejected::Removing(id.service));
         }
         if !service.templates.contains_key(&version) {
             return Err(Rejected::NoVersion(id.service, version));
+        }
+        let is_for_a_run = service.job.as_ref().is_some_and(|job| job.goes_on(run).is_some());
+        if is_for_a_run != service.spec.job.is_some() || (run > 0 && !is_for_a_run) {
+            return Err(Rejected::NoRun(id.service, run));
         }
         if id.sequence != service.next_sequence || id.slot == 0 {
             return Err(Rejected::OutOfSequence(id));
@@ -28,6 +38,7 @@ impl Step<'_> {
         self.state.services.insert(id.service, Arc::new(service));
         let task = Task {
             version,
+            run,
             created: self.state.time,
             desired: Desired::Running,
             avoid,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use model::{
-    Bytes, Desired, Digest, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId, TaskVerdict,
+    Bytes, Desired, Digest, Ending, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId,
+    TaskVerdict,
 };
 use state::command::Lacking;
 use state::{Advance, Command, RegistryChange, Rejected, Steer};
@@ -25,8 +26,18 @@ fn case(world: World, command: Command, says: impl Into<String>) -> Case {
 #[test]
 fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
     let mut given = BTreeSet::new();
-    let cases =
-        [cluster(), nodes(), stacks(), services(), rollouts(), tasks(), placements(), images(), registries()];
+    let cases = [
+        cluster(),
+        nodes(),
+        stacks(),
+        services(),
+        rollouts(),
+        tasks(),
+        placements(),
+        images(),
+        registries(),
+        jobs(),
+    ];
     for Case { mut world, command, says } in cases.into_iter().flatten() {
         let before = world.state.rows();
         let Err(rejected) = world.apply(vec![command.clone()]).remove(0) else {
@@ -41,7 +52,7 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 39] = [
+const REASONS: [&str; 44] = [
     "already assigned",
     "another generation",
     "bad token",
@@ -50,6 +61,7 @@ const REASONS: [&str; 39] = [
     "founded",
     "image in use",
     "image kept",
+    "is a job",
     "lacks address",
     "lacks any port",
     "lacks cpu",
@@ -58,8 +70,10 @@ const REASONS: [&str; 39] = [
     "name taken",
     "no image content",
     "no image",
+    "no job",
     "no node",
     "no registry",
+    "no run",
     "no service id",
     "no service",
     "no stack",
@@ -76,6 +90,8 @@ const REASONS: [&str; 39] = [
     "out of sequence",
     "registry too large",
     "removing",
+    "run goes on",
+    "run not done",
     "run once",
     "still running",
     "too many registries",
@@ -112,6 +128,11 @@ fn reason(rejected: &Rejected) -> &'static str {
             Lacking::AnyHostPort => "lacks any port",
             Lacking::Address => "lacks address",
         },
+        Rejected::IsJob(_) => "is a job",
+        Rejected::NoJob(_) => "no job",
+        Rejected::RunGoesOn { .. } => "run goes on",
+        Rejected::NoRun(..) => "no run",
+        Rejected::RunNotDone(..) => "run not done",
         Rejected::NotItsNode(..) => "not its node",
         Rejected::CannotScale(_) => "cannot scale",
         Rejected::StillRunning(_) => "still running",
@@ -135,7 +156,7 @@ fn task(slot: u32, sequence: u64) -> TaskId {
 }
 
 fn create(task: TaskId, version: u64) -> Command {
-    Command::CreateTask { task, version: SpecVersion(version), avoid: None }
+    Command::CreateTask { task, version: SpecVersion(version), run: 0, avoid: None }
 }
 
 fn assign(task: TaskId, node: u64) -> Command {
@@ -207,6 +228,43 @@ fn rollouts() -> Vec<Case> {
             second(),
             Command::Revise { task: task(1, 1), version: version(2) },
             "task s1-1-1 cannot become v2 as it is",
+        ),
+    ]
+}
+
+fn jobs() -> Vec<Case> {
+    let name = || service_name("hello/job");
+    let running = || World::of("nodes n1\n service hello/job x2 job\n deploy\n settle");
+    let mut ended = running();
+    ended.run("end job");
+    let create = |run| Command::CreateTask { task: task(1, 3), version: SpecVersion(1), run, avoid: None };
+    let succeeded = |run| Command::EndRun { service: ServiceId(1), run, how: Ending::Succeeded };
+    let over = "run 1 of service s1 is over, or there never was one";
+    vec![
+        case(
+            running(),
+            Command::Restart { service: name() },
+            "service `hello/job` is a job, and is not rolled out; `gantry job run hello/job` does it again",
+        ),
+        case(
+            World::of("nodes n1\n service hello/job x1\n deploy"),
+            Command::RunJob { service: name() },
+            "service `hello/job` is no job; `gantry job ls` lists those that there are",
+        ),
+        case(
+            running(),
+            Command::RunJob { service: name() },
+            "run 1 of `hello/job` still goes on; wait for its end, or `gantry job stop hello/job`",
+        ),
+        case(ended.clone(), create(1), over),
+        case(ended, succeeded(1), over),
+        case(running(), create(0), "run 0 of service s1 is over, or there never was one"),
+        case(running(), succeeded(1), "run 1 of service s1 has slots that have not succeeded"),
+        // A service that runs for good has none.
+        case(
+            World::of("nodes n1\n service hello/web x1\n deploy"),
+            Command::CreateTask { task: task(1, 1), version: SpecVersion(1), run: 1, avoid: None },
+            over,
         ),
     ]
 }

@@ -72,10 +72,16 @@ fn kind_of(command: &Command) -> Kind {
         Command::Revise { task, version } => {
             Kind::Revise(of::Revise { task: Some(task.into()), version: version.0 })
         }
+        Command::RunJob { service } => Kind::RunJob(of::RunJob { service: service.to_string() }),
+        Command::StopJob { service } => Kind::StopJob(of::StopJob { service: service.to_string() }),
+        Command::EndRun { service, run, how } => {
+            Kind::EndRun(of::EndRun { service: service.0, run: *run, how: Some(how.into()) })
+        }
         Command::DropService { service } => Kind::DropService(of::DropService { service: service.0 }),
-        Command::CreateTask { task, version, avoid } => Kind::CreateTask(of::CreateTask {
+        Command::CreateTask { task, version, run, avoid } => Kind::CreateTask(of::CreateTask {
             task: Some(task.into()),
             version: version.0,
+            run: *run,
             avoid: avoid.map(|node| node.0),
         }),
         Command::Assign { task, node } => Kind::Assign(of::Assign { task: Some(task.into()), node: node.0 }),
@@ -171,6 +177,16 @@ impl TryFrom<proto::Command> for Command {
             Kind::Advance(of::Advance { service, to, how }) => {
                 let how = Field("Advance", "how").kind(how)?.into();
                 Ok(Self::Advance { service: ServiceId(service), to: SpecVersion(to), how })
+            }
+            Kind::RunJob(of::RunJob { service }) => {
+                Ok(Self::RunJob { service: Field("RunJob", "service").parsed(&service)? })
+            }
+            Kind::StopJob(of::StopJob { service }) => {
+                Ok(Self::StopJob { service: Field("StopJob", "service").parsed(&service)? })
+            }
+            Kind::EndRun(of::EndRun { service, run, how }) => {
+                let how = Field("EndRun", "how").required(how)?;
+                Ok(Self::EndRun { service: ServiceId(service), run, how })
             }
             Kind::Revise(of::Revise { task, version }) => {
                 let task = Field("Revise", "task").required(task)?;
@@ -315,9 +331,9 @@ impl TryFrom<of::CreateTask> for Command {
     type Error = Invalid;
 
     fn try_from(create: of::CreateTask) -> Result<Self, Invalid> {
-        let of::CreateTask { task, version, avoid } = create;
+        let of::CreateTask { task, version, run, avoid } = create;
         let task = Field("CreateTask", "task").required(task)?;
-        Ok(Self::CreateTask { task, version: SpecVersion(version), avoid: avoid.map(NodeId) })
+        Ok(Self::CreateTask { task, version: SpecVersion(version), run, avoid: avoid.map(NodeId) })
     }
 }
 

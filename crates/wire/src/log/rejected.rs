@@ -70,6 +70,13 @@ fn kind_of(rejected: &Rejected) -> Kind {
         Rejected::NotItsNode(task, node) => {
             Kind::NotItsNode(of::NotItsNode { task: Some(task.into()), node: node.0 })
         }
+        Rejected::IsJob(service) => Kind::IsJob(service.to_string()),
+        Rejected::NoJob(service) => Kind::NoJob(service.to_string()),
+        Rejected::RunGoesOn { service, run } => {
+            Kind::RunGoesOn(of::RunGoesOn { service: service.to_string(), run: *run })
+        }
+        Rejected::NoRun(service, run) => Kind::NoRun(of::Run { service: service.0, run: *run }),
+        Rejected::RunNotDone(service, run) => Kind::RunNotDone(of::Run { service: service.0, run: *run }),
         Rejected::CannotScale(service) => Kind::CannotScale(service.to_string()),
         Rejected::RunOnce(service) => Kind::RunOnce(service.to_string()),
         Rejected::NothingToUndo(service) => Kind::NothingToUndo(service.to_string()),
@@ -133,6 +140,13 @@ impl TryFrom<proto::Rejected> for Rejected {
             Kind::NotItsNode(of::NotItsNode { task, node }) => {
                 Self::NotItsNode(Field("NotItsNode", "task").required(task)?, NodeId(node))
             }
+            Kind::IsJob(name) => Self::IsJob(at("is_job").parsed(&name)?),
+            Kind::NoJob(name) => Self::NoJob(at("no_job").parsed(&name)?),
+            Kind::RunGoesOn(of::RunGoesOn { service, run }) => {
+                Self::RunGoesOn { service: Field("RunGoesOn", "service").parsed(&service)?, run }
+            }
+            Kind::NoRun(of::Run { service, run }) => Self::NoRun(ServiceId(service), run),
+            Kind::RunNotDone(of::Run { service, run }) => Self::RunNotDone(ServiceId(service), run),
             Kind::CannotScale(name) => Self::CannotScale(at("cannot_scale").parsed(&name)?),
             Kind::RunOnce(name) => Self::RunOnce(at("run_once").parsed(&name)?),
             Kind::NothingToUndo(name) => Self::NothingToUndo(at("nothing_to_undo").parsed(&name)?),

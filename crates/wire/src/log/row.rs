@@ -97,6 +97,7 @@ fn service_row(id: ServiceId, row: &Service) -> of::Service {
         last_version,
         templates,
         rollout,
+        job,
         generation,
         created,
         next_sequence,
@@ -114,6 +115,7 @@ fn service_row(id: ServiceId, row: &Service) -> of::Service {
         removing: *removing,
         last_version: last_version.0,
         rollout: rollout.as_ref().map(Into::into),
+        job: job.as_ref().map(Into::into),
     }
 }
 
@@ -243,6 +245,7 @@ impl TryFrom<of::Service> for Row {
             removing,
             last_version,
             rollout,
+            job,
         } = service;
         let at = |field| Field("Row.Service", field);
         let template =
@@ -256,6 +259,7 @@ impl TryFrom<of::Service> for Row {
             last_version: SpecVersion(if last_version == 0 { version } else { last_version }),
             templates: templates.into_iter().map(template).collect::<Result<_, _>>()?,
             rollout: optional(rollout)?,
+            job: optional(job)?,
             generation: LogIndex(generation),
             created: Timestamp(created),
             next_sequence,

@@ -37,6 +37,9 @@ fn number(command: &Command) -> u32 {
         Command::Restart { .. } => 28,
         Command::Steer { .. } => 29,
         Command::Advance { .. } => 33,
+        Command::RunJob { .. } => 34,
+        Command::StopJob { .. } => 35,
+        Command::EndRun { .. } => 36,
         Command::Revise { .. } => 39,
     }
 }
@@ -48,7 +51,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=22).chain([27, 28, 29, 33, 39]).collect());
+    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=36).chain([39]).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.
@@ -88,6 +91,11 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::VersionGone { .. } => 33,
         Rejected::NotItsNode(..) => 29,
         Rejected::CannotScale(_) => 34,
+        Rejected::IsJob(_) => 35,
+        Rejected::NoJob(_) => 36,
+        Rejected::RunGoesOn { .. } => 37,
+        Rejected::NoRun(..) => 38,
+        Rejected::RunNotDone(..) => 39,
         Rejected::RunOnce(_) => 42,
     }
 }
@@ -135,6 +143,11 @@ fn rejections() -> Vec<Rejected> {
         Rejected::VersionGone { service: "shop/web".parse().unwrap(), version: SpecVersion(5) },
         Rejected::NotItsNode(task(1, 2), NodeId(3)),
         Rejected::CannotScale("shop/web".parse().unwrap()),
+        Rejected::IsJob("shop/web".parse().unwrap()),
+        Rejected::NoJob("shop/web".parse().unwrap()),
+        Rejected::RunGoesOn { service: "shop/web".parse().unwrap(), run: 3 },
+        Rejected::NoRun(ServiceId(4), 3),
+        Rejected::RunNotDone(ServiceId(4), 3),
         Rejected::RunOnce("shop/web".parse().unwrap()),
     ]);
     all
@@ -143,7 +156,7 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    let known = (1..=34).chain([42]);
+    let known = (1..=39).chain([42]);
     assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), known.collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();
@@ -167,7 +180,12 @@ fn the_bytes_on_disk_stay_what_they_are() {
         by: None,
         commands: vec![
             Command::SetLiveness { node: NodeId(1), ready: false },
-            Command::CreateTask { task: task(2, 300), version: SpecVersion(4), avoid: Some(NodeId(0)) },
+            Command::CreateTask {
+                task: task(2, 300),
+                version: SpecVersion(4),
+                run: 0,
+                avoid: Some(NodeId(0)),
+            },
             Command::Deploy {
                 stack: "shop".parse().unwrap(),
                 services: [("web".parse().unwrap(), declared("hi"))].into(),

@@ -20,10 +20,11 @@ choices! {
 
 impl From<&model::ServiceSpec> for proto::ServiceSpec {
     fn from(spec: &model::ServiceSpec) -> Self {
-        let model::ServiceSpec { mode, labels, task, update, rollback } = spec;
+        let model::ServiceSpec { mode, labels, task, update, rollback, job } = spec;
         Self {
             replicas: mode.replicas().unwrap_or_default(),
             global: *mode == Mode::Global,
+            job: job.as_ref().map(Into::into),
             labels: labels.clone(),
             task: Some(task.into()),
             update: unless_default(update),
@@ -36,7 +37,7 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
     type Error = Invalid;
 
     fn try_from(spec: proto::ServiceSpec) -> Result<Self, Invalid> {
-        let proto::ServiceSpec { replicas, global, labels, task, update, rollback } = spec;
+        let proto::ServiceSpec { replicas, global, labels, task, update, rollback, job } = spec;
         let mode = match (global, replicas) {
             (false, replicas) => Mode::Replicated { replicas },
             (true, 0) => Mode::Global,
@@ -45,13 +46,13 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
                 return Err(Invalid::new("ServiceSpec", "replicas", cause));
             }
         };
-        Ok(Self {
-            mode,
-            labels,
-            task: Field("ServiceSpec", "task").required(task)?,
-            update: or_default(update)?,
-            rollback: or_default(rollback)?,
-        })
+        let task: model::TaskSpec = Field("ServiceSpec", "task").required(task)?;
+        let job: Option<model::JobSpec> = optional(job)?;
+        if job.is_some() && task.restart.condition == model::RestartCondition::Always {
+            let cause = Cause::Other("what runs to its end is not started again once it has succeeded");
+            return Err(Invalid::new("RestartPolicy", "condition", cause));
+        }
+        Ok(Self { mode, labels, task, update: or_default(update)?, rollback: or_default(rollback)?, job })
     }
 }
 

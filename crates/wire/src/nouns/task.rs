@@ -16,9 +16,10 @@ choices! {
 
 impl From<&model::Task> for proto::Task {
     fn from(task: &model::Task) -> Self {
-        let model::Task { version, created, desired, avoid, placement, status, verdict } = task;
+        let model::Task { version, run, created, desired, avoid, placement, status, verdict } = task;
         Self {
             version: version.0,
+            run: *run,
             created: created.0,
             desired: proto::Desired::from(*desired).into(),
             avoid: avoid.map(|node| node.0),
@@ -33,10 +34,11 @@ impl TryFrom<proto::Task> for model::Task {
     type Error = Invalid;
 
     fn try_from(task: proto::Task) -> Result<Self, Invalid> {
-        let proto::Task { version, created, desired, avoid, placement, status, verdict } = task;
+        let proto::Task { version, run, created, desired, avoid, placement, status, verdict } = task;
         let at = |field| Field("Task", field);
         Ok(Self {
             version: SpecVersion(version),
+            run,
             created: Timestamp(created),
             desired: at("desired").choice::<proto::Desired, _>(desired)?,
             avoid: avoid.map(NodeId),
