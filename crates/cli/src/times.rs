@@ -44,6 +44,21 @@ pub(crate) fn ago(now: u64, then: u64) -> String {
     }
 }
 
+/// How long after `now` something will be, both in milliseconds; empty for 0. What is overdue is now.
+pub(crate) fn until(now: u64, then: u64) -> String {
+    if then == 0 {
+        return String::new();
+    }
+    let seconds = then.saturating_sub(now).div_ceil(1000);
+    match seconds {
+        0 => "now".to_owned(),
+        1..60 => format!("in {seconds}s"),
+        60..3600 => format!("in {}m", seconds / 60),
+        3600..172_800 => format!("in {}h", seconds / 3600),
+        172_800.. => format!("in {}d", seconds / 86_400),
+    }
+}
+
 /// A length of time, to three digits or so.
 pub(crate) fn length(of: Duration) -> String {
     let seconds = of.as_secs();

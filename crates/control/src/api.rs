@@ -156,6 +156,7 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NotItsRollout(..)
         | Rejected::NoRun(..)
         | Rejected::RunNotDone(..)
+        | Rejected::NotDue(_)
         | Rejected::RunGoesOn { .. }
         | Rejected::CannotSteer { .. } => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),

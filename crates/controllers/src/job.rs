@@ -31,6 +31,12 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
     for (number, run) in job.active() {
         work.go_on(number, run, runs.get(&number).unwrap_or(&none), &mut plan);
     }
+    if let Some(schedule) = &spec.schedule {
+        match schedule.last(now).filter(|at| *at > job.considered) {
+            Some(at) => plan.commands.push(Command::Due { service: id, at }),
+            None => schedule.next(now).into_iter().for_each(|at| plan.wake(at)),
+        }
+    }
     for (number, slots) in runs.iter().filter(|(number, _)| job.goes_on(**number).is_none()) {
         let is_kept = job.runs.contains_key(number);
         for (slot, tasks) in slots {

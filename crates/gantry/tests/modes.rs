@@ -150,6 +150,24 @@ fn a_job_that_fails_says_why_and_one_that_takes_too_long_is_stopped() {
 }
 
 #[test]
+fn a_job_with_times_of_its_own_is_done_at_the_next_and_when_somebody_asks() {
+    let cluster = Cluster::up("cron");
+    cluster.import_sleeper();
+    let minutely = "    deploy: {mode: replicated-job}\n    x-gantry: {schedule: \"* * * * *\"}\n";
+    let deployed = deploy_job(&cluster, "echo tidy", minutely).done();
+    assert!(deployed.contains("t/job: is done next at 20"), "{deployed}");
+    let job = list(&cluster, &["job", "ls"]).remove(0);
+    assert_eq!((&job["schedule"], &job["run"]), (&"* * * * *".into(), &Value::Null), "{job}");
+    assert!(job["next"].as_str().unwrap().ends_with(":00.000Z"), "{job}");
+    assert!(cluster.user(&["job", "run", "t/job"]).end().done().contains("run 1, 1/1 done"));
+    until("the minute to be over and the job to be done", || {
+        runs(&cluster).iter().any(|run| run["cause"] == "schedule" && run["status"] == "succeeded")
+    });
+    let logs = cluster.user(&["logs", "t/job"]).end().done();
+    assert!(logs.matches("tidy").count() >= 2, "{logs}");
+}
+
+#[test]
 fn what_a_lost_node_was_doing_is_done_elsewhere() {
     let cluster = Cluster::of("lostjob", 3);
     cluster.import_sleeper();

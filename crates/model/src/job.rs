@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{SpecVersion, Timestamp};
+use crate::{Generation, Schedule, SpecVersion, Timestamp};
 
 /// What makes a service a job: each of its slots is to succeed once a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct JobSpec {
     pub deadline: Option<Duration>,
     /// How many runs that are over are kept, with their tasks and logs.
     pub history: u32,
+    /// When it is done by itself; without one, when it is deployed.
+    pub schedule: Option<Schedule>,
 }
 
 impl JobSpec {
@@ -26,7 +28,7 @@ impl JobSpec {
 
 impl Default for JobSpec {
     fn default() -> Self {
-        Self { parallelism: None, deadline: None, history: Self::HISTORY }
+        Self { parallelism: None, deadline: None, history: Self::HISTORY, schedule: None }
     }
 }
 
@@ -37,6 +39,25 @@ pub struct Job {
     pub last: u32,
     /// Those that go on, and the latest of those that are over.
     pub runs: BTreeMap<u32, Run>,
+    /// Of its schedule, times up to this one have been seen to.
+    pub considered: Timestamp,
+    /// The latest time of its schedule at which nothing was begun.
+    pub skipped: Option<Skipped>,
+}
+
+/// A time at which a job was due, and was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    pub at: Timestamp,
+    pub why: SkipReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SkipReason {
+    /// The run before it still went on.
+    Overlap,
+    /// No manager led at the time.
+    Missed,
 }
 
 /// One time that a job is done.
@@ -47,6 +68,8 @@ pub struct Run {
     /// Who wanted it; `None` where that is not known.
     pub by: Option<String>,
     pub began: Timestamp,
+    /// Of the change that began it.
+    pub generation: Generation,
     /// `None` while it goes on.
     pub end: Option<RunEnd>,
 }
@@ -57,6 +80,8 @@ pub enum RunCause {
     Deploy,
     /// Somebody asked for it.
     Asked,
+    /// Its schedule names this time.
+    Schedule(Timestamp),
 }
 
 /// How a run ended. It is recorded once.
@@ -81,6 +106,9 @@ pub enum Ending {
 }
 
 impl Job {
+    /// The most runs that go on at once, of a job that lets them overlap: each has rows of its own.
+    pub const MOST_AT_ONCE: usize = 100;
+
     /// The latest run, with its number.
     pub fn latest(&self) -> Option<(u32, &Run)> {
         self.runs.last_key_value().map(|(number, run)| (*number, run))
@@ -107,11 +135,22 @@ impl Job {
     }
 }
 
+impl SkipReason {
+    /// For a person, about the time that was skipped.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "the run before it still went on",
+            Self::Missed => "no manager led at the time",
+        }
+    }
+}
+
 impl RunCause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deploy => "deploy",
             Self::Asked => "asked",
+            Self::Schedule(_) => "schedule",
         }
     }
 }

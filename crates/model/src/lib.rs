@@ -18,6 +18,7 @@ mod node;
 mod quantity;
 mod registry;
 mod rollout;
+mod schedule;
 mod service;
 mod signal;
 mod task;
@@ -35,12 +36,13 @@ pub use ids::{
     ClusterId, Generation, InvalidTaskId, LogIndex, NodeId, RequestId, ServiceId, SpecVersion, TaskId,
 };
 pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
-pub use job::{Ending, Job, JobSpec, Run, RunCause, RunEnd};
+pub use job::{Ending, Job, JobSpec, Run, RunCause, RunEnd, SkipReason, Skipped};
 pub use name::{InvalidName, Name, ServiceName};
 pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Registry, RegistryName, Secret};
 pub use rollout::{Cause, FailureAction, Rollout, RolloutPhase, UpdateOrder, UpdatePolicy};
+pub use schedule::{InvalidSchedule, Missed, Overlap, Schedule};
 pub use service::{
     Limits, MAX_REPLICAS, Mode, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources,
     RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, Template,

@@ -1,13 +1,13 @@
 //! `x-gantry`: what an orchestrator needs to know and Compose has no key for.
 
-use model::{Health, JobSpec, Readiness};
+use model::{Health, JobSpec, Readiness, Schedule};
 
 use crate::problem::{Report, Span};
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
 use crate::{job, keys, probe, rollout};
 
-const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout", "job"];
+const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout", "job", "schedule"];
 const PROJECT: &[&str] = &["hardened"];
 
 /// What a service's `x-gantry` says.
@@ -20,6 +20,8 @@ pub(crate) struct Extension {
     /// Where it says so.
     pub(crate) rolled_out: Option<Span>,
     pub(crate) job: Placed<JobSpec>,
+    /// `None` in it is one that cannot be, which has been reported.
+    pub(crate) schedule: Placed<Option<Schedule>>,
 }
 
 pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
@@ -29,14 +31,18 @@ pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
             "health" => extension.health = probe::health(value, report).map(|health| (key.span, health)),
             "readiness" => extension.readiness = probe::readiness(value, report),
             "hardened" => extension.hardened = typed::boolean(value, "`hardened`", report),
+            "schedule" => extension.schedule = Some((key.span, job::schedule(value, report))),
             "job" => extension.job = Some((key.span, job::job(value, report))),
             "rollout" => {
                 extension.rollout = rollout::extra(value, report);
                 extension.rolled_out = Some(key.span);
             }
-            _ => {
-                keys::unknown(key, SERVICE, "there are health, readiness, hardened, rollout and job", report)
-            }
+            _ => keys::unknown(
+                key,
+                SERVICE,
+                "there are health, readiness, hardened, rollout, job and schedule",
+                report,
+            ),
         }
     }
     extension

@@ -129,7 +129,7 @@ impl Draft {
         let is_scaled = deploy.replicas.is_some() || scale.is_some();
         let replicas = replicas(deploy.replicas, scale, report);
         let mode = mode(deploy.mode.is_global, replicas, report);
-        let job = job::of_mode(deploy.mode.is_job, extension.job, report);
+        let job = job::of_mode(deploy.mode.is_job, extension.job, extension.schedule, report);
         for span in deploy.rolled_out.iter().chain(&extension.rolled_out).filter(|_| job.is_some()) {
             let message = "this means nothing for a job: a changed one is done anew";
             report.warning(*span, message, "take it out");

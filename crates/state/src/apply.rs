@@ -93,6 +93,7 @@ impl Step<'_> {
             Command::Steer { service, how } => self.steer(service, *how),
             Command::RunJob { service } => self.run_job(service),
             Command::StopJob { service } => self.stop_job(service),
+            Command::Due { service, at } => self.due(*service, *at),
             Command::EndRun { service, run, how } => self.end_run(*service, *run, how),
             Command::Advance { service, to, how } => self.advance(*service, *to, how),
             Command::Revise { task, version } => self.revise(*task, *version),

@@ -96,6 +96,11 @@ pub enum Command {
     StopJob {
         service: ServiceName,
     },
+    /// A job's schedule names this time, which has come.
+    Due {
+        service: ServiceId,
+        at: Timestamp,
+    },
     /// What a planner found of a job's run.
     EndRun {
         service: ServiceId,
@@ -343,6 +348,8 @@ pub enum Rejected {
     RunGoesOn { service: ServiceName, run: u32 },
     #[error("run {1} of service {0} is over, or there never was one")]
     NoRun(ServiceId, u32),
+    #[error("the job {0} is not due at this time, or that has been seen to")]
+    NotDue(ServiceId),
     #[error("run {1} of service {0} has slots that have not succeeded")]
     RunNotDone(ServiceId, u32),
     #[error(

@@ -7,12 +7,12 @@ use std::time::Duration;
 use model::{
     Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Credential,
     Desired, Device, Digest, Dns, Ended, Ending, Exit, FailureAction, Health, HealthCheck, HostAddress,
-    HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Mode, Mount, MountKind,
-    Namespaces, NodeId, Phase, PortSpec, Privileges, Probe, Propagation, Protocol, Publish, PullPolicy,
-    Readiness, RequestId, Reservations, Resources, RestartCondition, RestartPolicy, Role, Scope, Seccomp,
-    Secret, ServiceId, ServiceSpec, Signal, SpecVersion, Stop, Subnet, SwapLimit, TaskId, TaskSpec,
-    TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy,
-    UserScope,
+    HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Missed, Mode, Mount, MountKind,
+    Namespaces, NodeId, Overlap, Phase, PortSpec, Privileges, Probe, Propagation, Protocol, Publish,
+    PullPolicy, Readiness, RequestId, Reservations, Resources, RestartCondition, RestartPolicy, Role,
+    Schedule, Scope, Seccomp, Secret, ServiceId, ServiceSpec, Signal, SpecVersion, Stop, Subnet, SwapLimit,
+    TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder,
+    UpdatePolicy, UserScope,
 };
 use state::command::Authority;
 use state::{Advance, Command, Declared, Outcome, Proposal, RegistryChange, State, Steer};
@@ -441,8 +441,15 @@ fn jobs() -> Vec<Command> {
     (job.spec.mode, job.image) = (Mode::Global, digest(1));
     job.spec.task.constraints = vec!["node.hostname == n1".parse().unwrap()];
     job.spec.task.ports.clear();
-    job.spec.job =
-        Some(JobSpec { parallelism: Some(2), deadline: Some(Duration::from_secs(60)), history: 3 });
+    job.spec.job = Some(JobSpec {
+        parallelism: Some(2),
+        deadline: Some(Duration::from_secs(60)),
+        history: 3,
+        schedule: None,
+    });
+    let mut scheduled = job.clone();
+    let times = Schedule::new("* * * * *", "Europe/Berlin", Overlap::Skip, Missed::Run).unwrap();
+    scheduled.spec.job.as_mut().unwrap().schedule = Some(times);
     let done = TaskStatus {
         exit: Some(Exit::Code(0)),
         ended: Some(Ended::Completed),
@@ -465,6 +472,11 @@ fn jobs() -> Vec<Command> {
         again(),
         Command::StopJob { service: tidy() },
         again(),
+        Command::Deploy {
+            stack: "chore".parse().unwrap(),
+            services: map([("tidy".parse().unwrap(), scheduled)]),
+            expected: None,
+        },
     ]
 }
 
@@ -483,7 +495,11 @@ pub(crate) fn proposals() -> Vec<Proposal> {
     let mut lists = vec![nodes(), [images(), registries()].concat()];
     lists.extend(stacks());
     lists.extend([tasks(), rollouts(), jobs(), removals()]);
-    lists.push(vec![Command::Assign { task: task(9, 9), node: N1 }, Command::DropImage { image: digest(1) }]);
+    lists.push(vec![
+        Command::Assign { task: task(9, 9), node: N1 },
+        Command::DropImage { image: digest(1) },
+        Command::Due { service: ServiceId(3), at: Timestamp(0) },
+    ]);
     let proposal = |(at, commands): (u64, Vec<Command>)| Proposal {
         at: Timestamp(1_000 * at),
         // Every other one has no request.

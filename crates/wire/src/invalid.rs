@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use model::{
     InvalidConstraint, InvalidDevice, InvalidDigest, InvalidImageName, InvalidName, InvalidOrigin,
-    InvalidQuantity, InvalidRegistryName, UnknownCapability,
+    InvalidQuantity, InvalidRegistryName, InvalidSchedule, UnknownCapability,
 };
 
 /// A message that cannot be what it should stand for.
@@ -62,6 +62,8 @@ pub enum Cause {
     Name(#[from] InvalidName),
     #[error(transparent)]
     ImageName(#[from] InvalidImageName),
+    #[error(transparent)]
+    Schedule(#[from] InvalidSchedule),
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
     #[error(transparent)]

@@ -15,7 +15,13 @@ pub(crate) struct Row<'a> {
     /// `replicated-job | global-job`
     mode: &'a str,
     image: &'a str,
-    /// Null if there has been none.
+    /// A cron expression, and its time zone where that is not UTC; null where it is done when it is deployed.
+    schedule: Option<&'a str>,
+    next: Option<String>,
+    /// When it was last due and not begun, and why.
+    skipped: Option<String>,
+    skip_reason: Option<&'a str>,
+    /// The latest; null if there has been none.
     run: Option<Run<'a>>,
 }
 
@@ -45,8 +51,17 @@ pub(crate) fn rows(jobs: &[api::Job]) -> Vec<Row<'_>> {
 }
 
 fn row(job: &api::Job) -> Row<'_> {
-    let api::Job { service, mode, image, runs } = job;
-    Row { service, mode, image, run: runs.first().map(|run| run_of(job, run)) }
+    let api::Job { service, mode, image, runs, schedule, next, skipped, skip_reason } = job;
+    Row {
+        service,
+        mode,
+        image,
+        schedule: (!schedule.is_empty()).then_some(schedule),
+        next: times::rfc3339(*next),
+        skipped: times::rfc3339(*skipped),
+        skip_reason: (!skip_reason.is_empty()).then_some(skip_reason),
+        run: runs.first().map(|run| run_of(job, run)),
+    }
 }
 
 pub(crate) fn history<'a>(runs: &[(&'a api::Job, &'a JobRun)]) -> Vec<Run<'a>> {
@@ -73,20 +88,21 @@ fn run_of<'a>(job: &'a api::Job, of: &'a JobRun) -> Run<'a> {
 
 /// `now` is in milliseconds since the epoch.
 pub(crate) fn table_of(jobs: &[api::Job], wide: bool, now: u64) -> String {
-    let mut header = vec!["JOB", "MODE", "RUN", "STATUS", "DONE", "BEGAN", "TOOK"];
+    let mut header = vec!["JOB", "MODE", "SCHEDULE", "NEXT", "RUN", "STATUS", "DONE", "BEGAN", "TOOK"];
     if wide {
         header.push("IMAGE");
     }
     header.push("REASON");
     let cells = |job: &api::Job| {
         let run = job.runs.first();
-        let mut cells = vec![job.service.clone(), job.mode.clone()];
+        let mut cells = vec![job.service.clone(), job.mode.clone(), job.schedule.clone()];
+        cells.push(times::until(now, job.next));
         cells.push(run.map(|run| run.run.to_string()).unwrap_or_default());
         cells.extend(run.map_or_else(|| vec![String::new(); 4], |run| stands(run, now)));
         if wide {
             cells.push(job.image.clone());
         }
-        cells.push(run.map(reason).unwrap_or_default());
+        cells.push(said_of(job, now));
         cells
     };
     table(&header, &jobs.iter().map(cells).collect::<Vec<_>>())
@@ -117,6 +133,17 @@ fn stands(run: &JobRun, now: u64) -> Vec<String> {
     let until = if goes_on { now } else { run.ended };
     let took = times::length(Duration::from_millis(until.saturating_sub(run.began)));
     vec![run.status.clone(), done, times::ago(now, run.began), took]
+}
+
+/// Why the latest run is as it is; or that a time since it began was skipped.
+fn said_of(job: &api::Job, now: u64) -> String {
+    let began = job.runs.first().map_or(0, |run| run.began);
+    let mut parts: Vec<String> =
+        job.runs.first().map(reason).filter(|reason| !reason.is_empty()).into_iter().collect();
+    if job.skipped > began {
+        parts.push(format!("skipped {}: {}", times::ago(now, job.skipped), job.skip_reason));
+    }
+    parts.join("; ")
 }
 
 fn reason(run: &JobRun) -> String {
@@ -159,6 +186,7 @@ mod tests {
             mode: "replicated-job".to_owned(),
             image: "tools:1".to_owned(),
             runs: vec![goes_on, failed],
+            ..api::Job::default()
         }
     }
 
@@ -167,11 +195,18 @@ mod tests {
         let job = job();
         let new = api::Job { runs: Vec::new(), ..job.clone() };
         let now = 1_700_000_060_000;
+        let new = api::Job { schedule: "30 3 * * * Europe/Berlin".to_owned(), next: now + 7_300_000, ..new };
+        let late = api::Job {
+            skipped: now - 5_000,
+            skip_reason: "the run before it still went on".to_owned(),
+            ..api::Job { runs: job.runs.clone(), ..new.clone() }
+        };
         expect![[r#"
-            JOB           MODE            RUN  STATUS   DONE  BEGAN    TOOK  IMAGE    REASON
-            hello/backup  replicated-job  2    running  1/3   10s ago  10 s  tools:1  slot 3 waits until one of the others is done
-            hello/backup  replicated-job  -    -        -     -        -     tools:1
-        "#]].assert_eq(&table_of(&[job.clone(), new], true, now));
+            JOB           MODE            SCHEDULE                  NEXT   RUN  STATUS   DONE  BEGAN    TOOK  IMAGE    REASON
+            hello/backup  replicated-job  -                         -      2    running  1/3   10s ago  10 s  tools:1  slot 3 waits until one of the others is done
+            hello/backup  replicated-job  30 3 * * * Europe/Berlin  in 2h  -    -        -     -        -     tools:1
+            hello/backup  replicated-job  30 3 * * * Europe/Berlin  in 2h  2    running  1/3   10s ago  10 s  tools:1  slot 3 waits until one of the others is done; skipped 5s ago: the run before it still went on
+        "#]].assert_eq(&table_of(&[job.clone(), new, late], true, now));
         let runs: Vec<_> = job.runs.iter().map(|run| (&job, run)).collect();
         expect![[r#"
             RUN  VERSION  CAUSE   STATUS   DONE  BEGAN    TOOK    BY          REASON

@@ -20,12 +20,13 @@ pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
         rollout,
         failed,
         run,
+        rests: _,
     } = service;
     let mut parts = vec![name.clone()];
     if gone && *leaving == 0 {
         parts.push("stopping".to_owned());
     } else if !gone {
-        parts.push(reached(*run, *ready, *desired));
+        parts.push(reached(service));
         // All are ready, but some have yet to be replaced.
         if current < ready {
             parts.push(format!("{current}/{desired} updated"));
@@ -46,8 +47,10 @@ pub(crate) fn line(service: &ServiceProgress, gone: bool) -> String {
 }
 
 /// `7/9 ready`, and of a job `run 2, 1/3 done`.
-fn reached(run: u32, ready: u32, desired: u32) -> String {
+fn reached(service: &ServiceProgress) -> String {
+    let ServiceProgress { run, ready, desired, rests, .. } = service;
     match run {
+        0 if !rests.is_empty() => rests.clone(),
         0 => format!("{ready}/{desired} ready"),
         run => format!("run {run}, {ready}/{desired} done"),
     }
@@ -72,8 +75,7 @@ pub(crate) fn end(operand: &str, last: Option<&Progress>, gone: bool, took: Dura
         return format!("{operand}: removed in {took}\n");
     }
     let services = last.map_or(&[][..], |progress| progress.services.as_slice());
-    let lines =
-        services.iter().map(|s| format!("{}: {}\n", plain(&s.service), reached(s.run, s.ready, s.desired)));
+    let lines = services.iter().map(|s| format!("{}: {}\n", plain(&s.service), plain(&reached(s))));
     lines.chain([format!("{operand}: converged in {took}\n")]).collect()
 }
 
@@ -101,6 +103,7 @@ mod tests {
             waiting: vec!["no node has 4 CPUs free".to_owned(), "slot 3: cannot pull".to_owned()],
             rollout: None,
             run: 0,
+            rests: String::new(),
             failed: String::new(),
         }
     }
@@ -146,6 +149,14 @@ mod tests {
 
     #[test]
     fn what_is_to_vanish_counts_what_is_left() {
+        let rests = ServiceProgress {
+            desired: 0,
+            ready: 0,
+            current: 0,
+            rests: "is not done anew".to_owned(),
+            ..done()
+        };
+        assert_eq!(line(&rests, false), "hello/web  is not done anew");
         let job = ServiceProgress { run: 3, ..web() };
         assert!(line(&job, false).starts_with("hello/web  run 3, 7/9 done"), "{}", line(&job, false));
         let leaving = ServiceProgress { desired: 0, ready: 0, current: 0, leaving: 3, ..done() };

@@ -105,7 +105,7 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
             converged = false;
         } else if let Some(job) = &service.job {
             let plan = controllers::plan(state, Object::Service(id), now);
-            one = jobs::progress(state, (id, service), job, &plan);
+            one = jobs::progress(state, (id, service), job, &plan, (goal.generation, now));
             converged &= one.failed.is_empty() && one.ready == one.desired;
         } else {
             let plan = controllers::plan(state, Object::Service(id), now);
@@ -253,6 +253,7 @@ mod tests {
             failed,
             rollout: _,
             run: _,
+            rests: _,
         } in services
         {
             text +=

@@ -97,8 +97,21 @@ pub(super) fn policy(policy: &UpdatePolicy) -> Value {
 
 pub(super) fn job(job: &JobSpec) -> Value {
     let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let JobSpec { parallelism, deadline, history } = job;
-    json!({ "parallelism": parallelism, "deadline_ms": deadline.map(millis), "history": history })
+    let JobSpec { parallelism, deadline, history, schedule } = job;
+    let schedule = schedule.as_ref().map(|schedule| {
+        json!({
+            "cron": schedule.cron(),
+            "timezone": schedule.zone(),
+            "overlap": schedule.overlap.as_str(),
+            "missed": schedule.missed.as_str(),
+        })
+    });
+    json!({
+        "parallelism": parallelism,
+        "deadline_ms": deadline.map(millis),
+        "history": history,
+        "schedule": schedule,
+    })
 }
 
 fn rollout(rollout: &Rollout) -> Value {

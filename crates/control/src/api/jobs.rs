@@ -33,12 +33,18 @@ fn job(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> Optio
     let job = service.job.as_ref()?;
     let plan = controllers::plan(state, Object::Service(id), now);
     let waiting = waiting(state, id, &plan);
+    let schedule = service.spec.job.as_ref().and_then(|spec| spec.schedule.as_ref());
+    let next = schedule.and_then(|schedule| schedule.next(now));
     let run = |(number, run): (&u32, &Run)| run_view(state, (id, service), (*number, run), &waiting);
     Some(api::Job {
         service: service.name.to_string(),
         mode: service.spec.mode_name().to_owned(),
         image: service.spec.task.image.to_string(),
         runs: job.runs.iter().rev().map(run).collect(),
+        schedule: schedule.map(ToString::to_string).unwrap_or_default(),
+        next: next.map_or(0, |at| at.0),
+        skipped: job.skipped.map_or(0, |skipped| skipped.at.0),
+        skip_reason: job.skipped.map(|skipped| skipped.why.as_str().to_owned()).unwrap_or_default(),
     })
 }
 
@@ -88,15 +94,24 @@ fn waiting(state: &State, id: ServiceId, plan: &Plan) -> Vec<String> {
     why.into_iter().chain(views::sentences(&views::notes(state, id, plan))).collect()
 }
 
-/// How far a job's latest run is, for whoever waits for it.
+/// How far a job's latest run is, for whoever waits for what was asked by the change of generation `asked`. Runs from before
+/// are nothing that was asked then.
 pub(super) fn progress(
     state: &State,
     (id, service): (ServiceId, &Service),
     job: &Job,
     plan: &Plan,
+    (asked, now): (u64, Timestamp),
 ) -> ServiceProgress {
     let mut one = ServiceProgress { service: service.name.to_string(), ..ServiceProgress::default() };
-    let Some((number, run)) = job.latest() else { return one };
+    let Some((number, run)) = job.latest().filter(|(_, run)| run.generation.0 >= asked) else {
+        let schedule = service.spec.job.as_ref().and_then(|spec| spec.schedule.as_ref());
+        one.rests = match schedule.and_then(|schedule| schedule.next(now)) {
+            Some(at) => format!("is done next at {}", rfc3339(at)),
+            None => "is not done anew".to_owned(),
+        };
+        return one;
+    };
     one.run = number;
     match &run.end {
         None => {
@@ -118,6 +133,11 @@ pub(super) fn progress(
     }
     one.current = one.ready;
     one
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    let at = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    at.map(|at| at.to_string()).unwrap_or_default()
 }
 
 pub(super) async fn run(api: &Api, request: JobRequest) -> Result<ChangeReply, Status> {
@@ -143,9 +163,12 @@ mod tests {
     fn check(fixture: &str, expected: &Expect) {
         let world = World::of(fixture);
         let request = ListRequest { filter: "hello/job".to_owned(), all: false };
-        let api::Job { service, mode, image, runs } =
+        let api::Job { service, mode, image, runs, schedule, next, skipped: _, skip_reason } =
             list(&world.state, &request, world.now).unwrap().jobs.remove(0);
         let mut text = format!("{service} {mode} {image}\n");
+        if !schedule.is_empty() {
+            text += &format!("{schedule}, next at {next} {skip_reason}\n");
+        }
         for JobRun { run, version, cause, by: _, status, done, slots, began: _, ended, reason, waiting } in
             runs
         {
@@ -156,10 +179,11 @@ mod tests {
         let id = world.service("job");
         let service = world.state.service(id).unwrap();
         let plan = controllers::plan(&world.state, Object::Service(id), world.now);
-        let one = progress(&world.state, (id, service), service.job.as_ref().unwrap(), &plan);
+        let job = service.job.as_ref().unwrap();
+        let one = progress(&world.state, (id, service), job, &plan, (service.generation.0, world.now));
         text += &format!(
-            "{}/{} of run {}, {} run {}\n",
-            one.ready, one.desired, one.run, one.running, one.failed
+            "{}/{} of run {}, {} run {}{}\n",
+            one.ready, one.desired, one.run, one.running, one.failed, one.rests
         );
         expected.assert_eq(&text);
     }
@@ -205,6 +229,28 @@ mod tests {
                 run 1 of v1, deploy: succeeded, 1/0, is over 
                 0/0 of run 2, 0 run run 2 failed: slot 1: exit code 1
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_job_with_times_of_its_own_says_when_it_is_done_next() {
+        let hourly = "nodes n1\n service hello/job x1 job cron=0_*_*_*_*\n deploy\n settle";
+        check(
+            hourly,
+            &expect![[r#"
+                hello/job replicated-job app:latest
+                0 * * * *, next at 3600000 
+                0/0 of run 0, 0 run is done next at 1970-01-01T01:00:00Z
+            "#]],
+        );
+        check(
+            &format!("{hourly}\n tick 1h\n settle\n tick 1h\n settle"),
+            &expect![[r#"
+            hello/job replicated-job app:latest
+            0 * * * *, next at 10800000 the run before it still went on
+            run 1 of v1, schedule: running, 0/1, goes on 
+            0/1 of run 1, 1 run 
+        "#]],
         );
     }
 

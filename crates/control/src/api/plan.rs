@@ -262,9 +262,12 @@ impl Change<'_> {
         if old.version == new.version {
             return Vec::new();
         }
-        if let Some((old, new)) = old.job.as_ref().zip(new.job.as_ref()) {
-            let anew = format!("it is done anew, as run {}", new.last);
-            return if old.last == new.last { Vec::new() } else { vec![anew] };
+        if let Some((before, after)) = old.job.as_ref().zip(new.job.as_ref()) {
+            return match (before.last == after.last, new.has_schedule()) {
+                (false, _) => vec![format!("it is done anew, as run {}", after.last)],
+                (true, true) => vec!["it is done so from the next time of its schedule on".to_owned()],
+                (true, false) => Vec::new(),
+            };
         }
         let policy = controllers::policy(new);
         let order = controllers::order(new, policy, old.version, new.version);

@@ -327,3 +327,164 @@ fn a_service_that_becomes_a_job_is_another_service_of_that_name() {
     "#]],
     );
 }
+
+/// The fixtures' clock begins at 00:16:40; this is done at each full hour.
+const HOURLY: &str = "nodes n1\n service hello/job x1 job cron=0_*_*_*_*";
+
+#[test]
+fn a_job_with_times_of_its_own_is_done_at_them_and_not_when_it_is_deployed() {
+    check_plan(
+        &format!("{HOURLY}\n deploy"),
+        expect![[r#"
+        job wakes in 2600s
+    "#]],
+    );
+    check_plan(
+        &format!("{HOURLY}\n deploy\n settle\n tick 2600s"),
+        expect![[r#"
+        job was due 0ns ago
+        then
+        create job.1#1 v1 for run 1
+        job wakes in 3600s
+    "#]],
+    );
+    let done = format!("{HOURLY}\n deploy\n settle\n tick 2600s\n settle\n report job.1 completed\n settle");
+    check(
+        &done,
+        expect![[r#"
+        run 1 of v1 for schedule: succeeded, 1 done
+        job.1#1 v1 on n1: to be running, is exited
+    "#]],
+    );
+    check_plan(
+        &done,
+        expect![[r#"
+        job wakes in 3600s
+    "#]],
+    );
+    check(
+        &format!("{done}\n tick 1h"),
+        expect![[r#"
+        run 1 of v1 for schedule: succeeded, 1 done
+        run 2 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is exited
+        job.1#2 v1 on n1: to be running, is running
+    "#]],
+    );
+}
+
+#[test]
+fn a_time_at_which_the_run_before_goes_on_is_skipped_or_shared_or_taken() {
+    let busy =
+        |overlap: &str| format!("{HOURLY} {overlap}\n deploy\n settle\n tick 2600s\n settle\n tick 1h");
+    check(
+        &busy(""),
+        expect![[r#"
+        run 1 of v1 for schedule: goes on
+        a time was skipped: the run before it still went on
+        job.1#1 v1 on n1: to be running, is running
+    "#]],
+    );
+    check(
+        &busy("overlap=allow"),
+        expect![[r#"
+        run 1 of v1 for schedule: goes on
+        run 2 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is running
+        job.1#2 v1 on n1: to be running, is running
+    "#]],
+    );
+    check(
+        &busy("overlap=replace"),
+        expect![[r#"
+        run 1 of v1 for schedule: stopped: run 2 took its place, 0 done
+        run 2 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be stopped, is exited
+        job.1#2 v1 on n1: to be running, is running
+    "#]],
+    );
+}
+
+#[test]
+fn runs_that_overlap_are_not_without_number() {
+    let mut world = World::of(&format!("{HOURLY} overlap=allow\n deploy\n settle\n tick 2600s"));
+    for _ in 0..110 {
+        world.run("plan\n tick 1h");
+    }
+    let job = world.state.service(world.service("job")).and_then(|service| service.job.as_ref()).unwrap();
+    assert_eq!((job.active().count(), job.last), (100, 100));
+    assert!(job.skipped.is_some());
+}
+
+#[test]
+fn of_times_that_were_missed_the_latest_is_made_up_for_or_none() {
+    // Nobody planned for five hours and a half.
+    check(
+        &format!("{HOURLY}\n deploy\n settle\n tick 20000s"),
+        expect![[r#"
+        run 1 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is running
+    "#]],
+    );
+    check(
+        &format!("{HOURLY} missed=skip\n deploy\n settle\n tick 20000s"),
+        expect![[r#"
+            a time was skipped: no manager led at the time
+            nothing
+        "#]],
+    );
+    // The time of a leader's change is not missed.
+    check(
+        &format!("{HOURLY} missed=skip\n deploy\n settle\n tick 2640s"),
+        expect![[r#"
+        run 1 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is running
+    "#]],
+    );
+}
+
+#[test]
+fn times_before_a_schedule_was_declared_are_not_its_own() {
+    let changed = "nodes n1\n service hello/job x1 job cron=0_12_*_*_*\n deploy\n settle\n tick 2700s
+         service hello/job x1 job cron=0_*_*_*_*\n deploy\n settle";
+    check_plan(
+        changed,
+        expect![[r#"
+        job wakes in 3500s
+    "#]],
+    );
+}
+
+#[test]
+fn a_changed_job_with_times_of_its_own_is_done_at_the_next_of_them() {
+    let changed = format!(
+        "{HOURLY}\n deploy\n settle\n tick 2600s\n settle\n service hello/job x1 job cron=0_*_*_*_* command=two\n deploy"
+    );
+    check(
+        &changed,
+        expect![[r#"
+        run 1 of v1 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is running
+    "#]],
+    );
+    check(
+        &format!("{changed}\n settle\n report job.1 completed\n settle\n tick 1h"),
+        expect![[r#"
+        run 1 of v1 for schedule: succeeded, 1 done
+        run 2 of v2 for schedule: goes on
+        job.1#1 v1 on n1: to be running, is exited
+        job.1#2 v2 on n1: to be running, is running
+    "#]],
+    );
+}
+
+#[test]
+fn a_job_with_times_of_its_own_is_done_in_between_when_somebody_asks() {
+    check(
+        &format!("{HOURLY}\n deploy\n settle\n run job"),
+        expect![[r#"
+        run 1 of v1 for asked: goes on
+        job.1#1 v1 on n1: to be running, is running
+    "#]],
+    );
+}

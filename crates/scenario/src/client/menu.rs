@@ -139,6 +139,7 @@ fn job(dice: &Dice) -> JobSpec {
         // It is over before the cluster has to be at rest.
         deadline: dice.pick(&[None, Some(Duration::from_secs(20)), Some(Duration::from_secs(60))]),
         history: dice.pick(&[1, 2, 5]),
+        schedule: None,
     }
 }
 

@@ -438,7 +438,7 @@ fn a_job_runs_to_its_end_and_is_restarted_on_failure() {
         expect![[r#"
             web
               image nginx:latest
-              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              to its end JobSpec { parallelism: None, deadline: None, history: 5, schedule: None }
               restart OnFailure delay=None max=None window=3153600000s
         "#]],
     );
@@ -448,7 +448,7 @@ fn a_job_runs_to_its_end_and_is_restarted_on_failure() {
             web
               image nginx:latest
               on every node
-              to its end JobSpec { parallelism: Some(2), deadline: Some(600s), history: 20 }
+              to its end JobSpec { parallelism: Some(2), deadline: Some(600s), history: 20, schedule: None }
               restart OnFailure delay=None max=Some(3) window=3153600000s
         "#]],
     );
@@ -458,8 +458,74 @@ fn a_job_runs_to_its_end_and_is_restarted_on_failure() {
             web
               image nginx:latest
               replicas 4
-              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              to its end JobSpec { parallelism: None, deadline: None, history: 5, schedule: None }
               restart Never delay=None max=None window=3153600000s
+        "#]],
+    );
+}
+
+#[test]
+fn a_job_may_have_times_of_its_own() {
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry: {schedule: 30 3 * * MON-FRI}",
+        expect![[r#"
+        web
+          image nginx:latest
+          to its end JobSpec { parallelism: None, deadline: None, history: 5, schedule: Some(Schedule { cron: "30 3 * * MON-FRI", zone: "UTC", overlap: Skip, missed: Run }) }
+          restart OnFailure delay=None max=None window=3153600000s
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: global-job}\nx-gantry:\n  schedule: {cron: \"@daily\", timezone: Europe/Berlin, overlap: replace, missed: skip}",
+        expect![[r#"
+            web
+              image nginx:latest
+              on every node
+              to its end JobSpec { parallelism: None, deadline: None, history: 5, schedule: Some(Schedule { cron: "@daily", zone: "Europe/Berlin", overlap: Replace, missed: Skip }) }
+              restart OnFailure delay=None max=None window=3153600000s
+        "#]],
+    );
+}
+
+#[test]
+fn times_that_cannot_be_are_refused_where_they_stand() {
+    check_web(
+        "x-gantry: {schedule: \"@daily\"}",
+        expect![[r#"
+        error a.yaml:4:16: a service that runs for good is no job; write `deploy: {mode: replicated-job}` or `global-job`
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry: {schedule: 61 * * * *}",
+        expect![[r#"
+            error a.yaml:5:26: `61 * * * *` is not a cron expression: Number out of bounds; write minute, hour, day of the month, month and day of the week: `30 3 * * MON-FRI`, or `@daily`
+        "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry: {schedule: 0 0 31 2 *}",
+        expect![[r#"
+        error a.yaml:5:26: `0 0 31 2 *` never comes; write minute, hour, day of the month, month and day of the week: `30 3 * * MON-FRI`, or `@daily`
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry: {schedule: [1]}",
+        expect![[r#"
+        error a.yaml:5:26: `schedule` must be a string, and this is a list
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry: {schedule: {timezone: UTC}}",
+        expect![[r#"
+        error a.yaml:5:26: `schedule` does not say when; write for example `cron: "0 3 * * *"`
+    "#]],
+    );
+    check_web(
+        "deploy: {mode: replicated-job}\nx-gantry:\n  schedule: {cron: \"@daily\", timezone: Mars/Phobos, overlap: queue, missed: all, every: 5m}",
+        expect![[r#"
+            error a.yaml:6:44: there is no time zone `Mars/Phobos`; write one of IANA's names, such as `Europe/Berlin`
+            error a.yaml:6:66: `overlap` cannot be `queue`; write skip or allow or replace
+            error a.yaml:6:81: `missed` cannot be `all`; write run or skip
+            error a.yaml:6:86: unknown key `every`; there are cron, timezone, overlap and missed
         "#]],
     );
 }
@@ -471,7 +537,7 @@ fn how_versions_change_means_nothing_for_a_job() {
         expect![[r#"
             web
               image nginx:latest
-              to its end JobSpec { parallelism: None, deadline: None, history: 5 }
+              to its end JobSpec { parallelism: None, deadline: None, history: 5, schedule: None }
               restart OnFailure delay=None max=None window=3153600000s
               update parallelism=2 min_healthy=Some(1s)
               rollback min_healthy=Some(1s)

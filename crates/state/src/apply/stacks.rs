@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Cause, Digest, Generation, ImageName, Mode, Name, RunCause, ServiceId, ServiceName, SpecVersion, Template,
+    Cause, Digest, Generation, ImageName, Mode, Name, ServiceId, ServiceName, SpecVersion, Template,
 };
 
 use crate::apply::{Change, Step};
@@ -100,7 +100,7 @@ impl Step<'_> {
             removing: false,
         };
         if service.spec.job.is_some() {
-            self.begin_run(id, &mut service, RunCause::Deploy);
+            self.new_job(id, &mut service);
         }
         self.put_service(id, service);
         id
@@ -122,6 +122,7 @@ impl Step<'_> {
         self.lets_go(&service.spec.task.image);
         service.spec = declared.spec;
         service.generation = self.at;
+        self.reschedule(&mut service, &old.spec);
         if !wanted.is_like(current) {
             // What is kept and the same is what it was: tasks that have it are not touched.
             let same = |(_, kept): &(&SpecVersion, &Template)| {

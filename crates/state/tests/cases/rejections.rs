@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use model::{
     Bytes, Desired, Digest, Ending, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId,
-    TaskVerdict,
+    TaskVerdict, Timestamp,
 };
 use state::command::Lacking;
 use state::{Advance, Command, RegistryChange, Rejected, Steer};
@@ -52,7 +52,7 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 44] = [
+const REASONS: [&str; 45] = [
     "already assigned",
     "another generation",
     "bad token",
@@ -81,6 +81,7 @@ const REASONS: [&str; 44] = [
     "no task",
     "no version",
     "node unavailable",
+    "not due",
     "not founded",
     "not in place",
     "not its node",
@@ -128,6 +129,7 @@ fn reason(rejected: &Rejected) -> &'static str {
             Lacking::AnyHostPort => "lacks any port",
             Lacking::Address => "lacks address",
         },
+        Rejected::NotDue(_) => "not due",
         Rejected::IsJob(_) => "is a job",
         Rejected::NoJob(_) => "no job",
         Rejected::RunGoesOn { .. } => "run goes on",
@@ -260,6 +262,11 @@ fn jobs() -> Vec<Case> {
         case(ended, succeeded(1), over),
         case(running(), create(0), "run 0 of service s1 is over, or there never was one"),
         case(running(), succeeded(1), "run 1 of service s1 has slots that have not succeeded"),
+        case(
+            running(),
+            Command::Due { service: ServiceId(1), at: Timestamp(1_000_000) },
+            "the job s1 is not due at this time, or that has been seen to",
+        ),
         // A service that runs for good has none.
         case(
             World::of("nodes n1\n service hello/web x1\n deploy"),

@@ -74,6 +74,7 @@ fn kind_of(command: &Command) -> Kind {
         }
         Command::RunJob { service } => Kind::RunJob(of::RunJob { service: service.to_string() }),
         Command::StopJob { service } => Kind::StopJob(of::StopJob { service: service.to_string() }),
+        Command::Due { service, at } => Kind::Due(of::Due { service: service.0, at: at.0 }),
         Command::EndRun { service, run, how } => {
             Kind::EndRun(of::EndRun { service: service.0, run: *run, how: Some(how.into()) })
         }
@@ -183,6 +184,9 @@ impl TryFrom<proto::Command> for Command {
             }
             Kind::StopJob(of::StopJob { service }) => {
                 Ok(Self::StopJob { service: Field("StopJob", "service").parsed(&service)? })
+            }
+            Kind::Due(of::Due { service, at }) => {
+                Ok(Self::Due { service: ServiceId(service), at: Timestamp(at) })
             }
             Kind::EndRun(of::EndRun { service, run, how }) => {
                 let how = Field("EndRun", "how").required(how)?;

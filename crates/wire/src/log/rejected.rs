@@ -76,6 +76,7 @@ fn kind_of(rejected: &Rejected) -> Kind {
             Kind::RunGoesOn(of::RunGoesOn { service: service.to_string(), run: *run })
         }
         Rejected::NoRun(service, run) => Kind::NoRun(of::Run { service: service.0, run: *run }),
+        Rejected::NotDue(service) => Kind::NotDue(service.0),
         Rejected::RunNotDone(service, run) => Kind::RunNotDone(of::Run { service: service.0, run: *run }),
         Rejected::CannotScale(service) => Kind::CannotScale(service.to_string()),
         Rejected::RunOnce(service) => Kind::RunOnce(service.to_string()),
@@ -146,6 +147,7 @@ impl TryFrom<proto::Rejected> for Rejected {
                 Self::RunGoesOn { service: Field("RunGoesOn", "service").parsed(&service)?, run }
             }
             Kind::NoRun(of::Run { service, run }) => Self::NoRun(ServiceId(service), run),
+            Kind::NotDue(service) => Self::NotDue(ServiceId(service)),
             Kind::RunNotDone(of::Run { service, run }) => Self::RunNotDone(ServiceId(service), run),
             Kind::CannotScale(name) => Self::CannotScale(at("cannot_scale").parsed(&name)?),
             Kind::RunOnce(name) => Self::RunOnce(at("run_once").parsed(&name)?),

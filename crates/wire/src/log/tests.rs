@@ -40,6 +40,7 @@ fn number(command: &Command) -> u32 {
         Command::RunJob { .. } => 34,
         Command::StopJob { .. } => 35,
         Command::EndRun { .. } => 36,
+        Command::Due { .. } => 37,
         Command::Revise { .. } => 39,
     }
 }
@@ -51,7 +52,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=36).chain([39]).collect());
+    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=37).chain([39]).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.
@@ -96,6 +97,7 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::RunGoesOn { .. } => 37,
         Rejected::NoRun(..) => 38,
         Rejected::RunNotDone(..) => 39,
+        Rejected::NotDue(_) => 40,
         Rejected::RunOnce(_) => 42,
     }
 }
@@ -148,6 +150,7 @@ fn rejections() -> Vec<Rejected> {
         Rejected::RunGoesOn { service: "shop/web".parse().unwrap(), run: 3 },
         Rejected::NoRun(ServiceId(4), 3),
         Rejected::RunNotDone(ServiceId(4), 3),
+        Rejected::NotDue(ServiceId(4)),
         Rejected::RunOnce("shop/web".parse().unwrap()),
     ]);
     all
@@ -156,7 +159,7 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    let known = (1..=39).chain([42]);
+    let known = (1..=40).chain([42]);
     assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), known.collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();
