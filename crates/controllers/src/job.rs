@@ -10,7 +10,7 @@ use state::{Command, Service, State, Wanted};
 
 use crate::service::{conclude, empty};
 use crate::slots::{self, Holder, Refill, Row, Standing};
-use crate::{Plan, SlotNote, Waiting};
+use crate::{Plan, SlotNote, Waiting, order};
 
 /// After so many tasks, each of which its node has started several times, the slot has failed: what never succeeds is not to be
 /// tried for ever. Whoever names `max_attempts` decides for himself.
@@ -101,6 +101,8 @@ impl Work<'_> {
         if let Some(due) = due {
             plan.wake(due);
         }
+        // Once it is begun, it goes on.
+        let unmet = order::unmet(self.state, self.service).filter(|_| slots.is_empty());
         let most =
             self.spec.parallelism.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
         let mut busy =
@@ -118,6 +120,9 @@ impl Work<'_> {
                         plan.wake(at);
                     }
                     plan.notes.push(SlotNote { slot, why });
+                }
+                Stands::Open { .. } if unmet.is_some() => {
+                    plan.notes.extend(unmet.clone().map(|why| SlotNote { slot, why }));
                 }
                 Stands::Open { .. } if busy >= most => {
                     plan.notes.push(SlotNote { slot, why: Waiting::ForOthers })

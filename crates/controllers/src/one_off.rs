@@ -41,7 +41,8 @@ fn end(state: &State, id: ServiceId) -> Option<Timestamp> {
     latest
 }
 
-fn end_of(state: &State, task: &Task) -> Option<Timestamp> {
+/// When a task ended, or was lost with its node.
+pub(crate) fn end_of(state: &State, task: &Task) -> Option<Timestamp> {
     if task.ended().is_some() {
         return task.status.as_ref().map(|status| status.at);
     }

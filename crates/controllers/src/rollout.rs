@@ -256,13 +256,20 @@ impl<'a> Engine<'a> {
         self.outdated.push(Outdated { is_ready, slot, task: id, want, how });
     }
 
-    /// Replaces what may be replaced now. `create` makes the command that fills a slot.
+    /// Replaces what may be replaced now: nothing by a version whose dependencies are `unmet`, but what goes back waits for
+    /// nobody. `create` makes the command that fills a slot.
     pub(crate) fn advance(
         &mut self,
+        unmet: Option<&Waiting>,
         plan: &mut Plan,
         mut create: impl FnMut(u32, SpecVersion, Option<NodeId>) -> Command,
     ) {
         let mut outdated = std::mem::take(&mut self.outdated);
+        let goes_back = self.rollout.is_some_and(|rollout| rollout.cause.goes_back());
+        if let Some(why) = unmet.filter(|_| !goes_back) {
+            plan.notes.extend(outdated.iter().map(|old| SlotNote { slot: old.slot, why: why.clone() }));
+            return;
+        }
         // What does not serve anyway goes first, so that a version that never worked does not block its own repair.
         outdated.sort_by_key(|old| (old.is_ready, old.slot));
         let mut down = u32::try_from(outdated.iter().filter(|old| !old.is_ready).count()).unwrap_or(u32::MAX);
@@ -405,9 +412,11 @@ impl<'a> Engine<'a> {
             self.step(rollout, Advance::Progressed { done: self.done, failed }, plan);
         } else {
             let left = self.slots.saturating_sub(self.done);
+            let seconds = allowed.as_secs();
+            let waits = plan.notes.iter().find(|note| matches!(note.why, Waiting::ForService { .. }));
+            let why = waits.map(|note| format!(": {note}")).unwrap_or_default();
             let reason = format!(
-                "no further slot was done within {} s; {left} of {} are left",
-                allowed.as_secs(),
+                "no further slot was done within {seconds} s; {left} of {} are left{why}",
                 self.slots
             );
             self.fails(rollout, reason, plan);

@@ -5,7 +5,7 @@ use state::{Command, Service, State, Wanted};
 
 use crate::rollout::Engine;
 use crate::slots::{self, Refill, Row, Standing};
-use crate::{Plan, SlotNote, Waiting};
+use crate::{Plan, SlotNote, Waiting, order};
 
 pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -24,6 +24,8 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
         next_sequence += 1;
         Command::CreateTask { task, version, run: 0, avoid }
     };
+    let unmet = order::unmet(state, service);
+    let waits = order::holds_back(state, (id, service), unmet.clone(), now, &mut plan);
     let mut engine = Engine::new(state, id, service, now);
     for slot in state.slots(service) {
         let tasks = slots.get(&slot).map_or(&[][..], Vec::as_slice);
@@ -42,7 +44,10 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
             Standing::Empty { last } => match slots::refill(service, want, last, tasks, now) {
                 Refill::Now { avoid } => {
                     engine.is_busy();
-                    plan.commands.push(create(slot, want, avoid));
+                    match &waits {
+                        Some(why) => plan.notes.push(SlotNote { slot, why: why.clone() }),
+                        None => plan.commands.push(create(slot, want, avoid)),
+                    }
                 }
                 Refill::Not(why) => {
                     if let Waiting::ToTryAgain { at } = why {
@@ -57,7 +62,7 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
     }
     plan.done = engine.done();
     if engine.conclude(&mut plan) {
-        engine.advance(&mut plan, create);
+        engine.advance(unmet.as_ref(), &mut plan, create);
     }
     plan
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{TaskId, Timestamp};
+use model::{Condition, Name, TaskId, Timestamp};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotNote {
@@ -22,6 +22,8 @@ pub enum Waiting {
     Completed,
     /// It is run once, and was begun.
     OnlyOnce,
+    /// Another service is not yet as this one needs it.
+    ForService { name: Name, condition: Condition },
     /// As many slots of its run are tried as may be at once.
     ForOthers,
     /// It has an old version; others are being replaced first.
@@ -53,6 +55,7 @@ impl fmt::Display for Waiting {
             Self::GivenUp => f.write_str("failed as often as its restart policy allows"),
             Self::Completed => f.write_str("has completed"),
             Self::OnlyOnce => f.write_str("is run only once, and was begun already"),
+            Self::ForService { name, condition } => write!(f, "waits until {name} {}", condition.as_str()),
             Self::ForOthers => f.write_str("waits until one of the others is done"),
             Self::ItsTurn => f.write_str("has an old version and waits for its turn"),
             Self::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),

@@ -1,4 +1,4 @@
-//! Which slots a service has, end to end: the real program, three real managers, real containers. Needs root, and the packages
+//! Which slots a service has, for how long and from when on, end to end: the real program, three real managers, real containers. Needs root, and the packages
 //! nftables and busybox-static.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not in `#[test]` functions")]
@@ -194,4 +194,51 @@ fn what_a_lost_node_was_doing_is_done_elsewhere() {
             && running(&cluster).is_empty()
     });
     assert_eq!(runs(&cluster).len(), 1);
+}
+
+#[test]
+fn services_are_begun_in_the_order_that_they_need() {
+    let cluster = Cluster::up("order");
+    cluster.import_sleeper();
+    let service = |name: &str, script: &str, more: &str| {
+        format!(
+            "  {name}:\n    image: sleeper\n    command: [/bin/busybox, sh, -c, \"echo {name} begins; {script}\"]\n{more}"
+        )
+    };
+    let serve = "trap 'exit 0' TERM; /bin/busybox sleep 1000000000 & wait";
+    let check =
+        "    healthcheck: {test: [CMD, /bin/busybox, test, -f, /ready], interval: 100ms, retries: 100}\n";
+    let needs = |what: &str| format!("    depends_on: {{{what}}}\n");
+    let database = format!("/bin/busybox sleep 1; echo db is ready; echo > /ready; {serve}");
+    let file = |migration: &str| {
+        let web = needs("migrate: {condition: service_completed_successfully}, db: ");
+        let once = "    deploy: {mode: replicated-job, restart_policy: {condition: none}}\n";
+        let migrate = needs("db: {condition: service_healthy}") + once;
+        let web = service("web", serve, &web);
+        let migrate = service("migrate", migration, &migrate);
+        format!("services:\n{web}{migrate}{}", service("db", &database, check))
+    };
+    let deploy = |text: String| cluster.user(&["deploy", "-f", "-", "t"]).input(text).end();
+    let deployed = deploy(file("/bin/busybox sleep 1; echo migrate ends"));
+    assert!(deployed.stderr.contains("waiting: slot 1 waits until db is healthy"), "{deployed}");
+    assert!(deployed.done().contains("t/migrate: run 1, 1/1 done"));
+    let order = ["db begins", "db is ready", "migrate begins", "migrate ends", "web begins"];
+    let logs = cluster.user(&["logs", "t"]).end().done();
+    let places: Vec<_> = order.iter().map(|line| logs.find(line)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{logs}");
+
+    // A new version waits for what it needs as well; where that fails, the old one serves on.
+    let before = list(&cluster, &["ps", "t/web"])[0]["task"].clone();
+    let anew = |migration: &str| file(migration).replace("echo web begins", "echo web begins anew");
+    let failed = deploy(anew("exit 3"));
+    assert_eq!(failed.code, Some(1), "{failed}");
+    assert!(failed.stderr.contains("t/migrate: run 2 failed"), "{failed}");
+    let tasks = list(&cluster, &["ps", "t/web"]);
+    assert_eq!((tasks.len(), &tasks[0]["task"]), (1, &before), "{tasks:?}");
+    let status = list(&cluster, &["rollout", "status", "t/web"]).remove(0);
+    assert_eq!((&status["phase"], &status["done"]), (&"running".into(), &0.into()), "{status}");
+    let waiting = status["waiting"][0].as_str().unwrap();
+    assert!(waiting.contains("until migrate has completed successfully"), "{status}");
+    deploy(anew("echo migrate ends")).done();
+    assert!(cluster.user(&["logs", "t/web"]).end().done().contains("web begins anew"));
 }

@@ -44,7 +44,7 @@ pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Regis
 pub use rollout::{Cause, FailureAction, Rollout, RolloutPhase, UpdateOrder, UpdatePolicy};
 pub use schedule::{InvalidSchedule, Missed, Overlap, Schedule};
 pub use service::{
-    Limits, MAX_REPLICAS, Mode, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources,
+    Condition, Limits, MAX_REPLICAS, Mode, PortSpec, Protocol, Publish, PullPolicy, Reservations, Resources,
     RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, Template,
 };
 pub use signal::{Signal, UnknownSignal};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, JobSpec, MilliCpu, Readiness, Timestamp,
-    UpdatePolicy,
+    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, JobSpec, MilliCpu, Name, Readiness,
+    Timestamp, UpdatePolicy,
 };
 
 /// The most replicas that one service may have. More is a slip of the keyboard on the clusters gantry is made for.
@@ -24,6 +24,30 @@ pub struct ServiceSpec {
     pub rollback: UpdatePolicy,
     /// Its tasks run to their end; without one, for good.
     pub job: Option<JobSpec>,
+    /// Services of its stack that it waits for, and how they have to be. Compose's `depends_on`.
+    pub depends_on: BTreeMap<Name, Condition>,
+}
+
+/// How a service has to be for those that depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// Its containers run.
+    Started,
+    /// They are ready.
+    Healthy,
+    /// They did what they were there for; of a job, its latest run did.
+    Completed,
+}
+
+impl Condition {
+    /// Of a service that is so.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "has started",
+            Self::Healthy => "is healthy",
+            Self::Completed => "has completed successfully",
+        }
+    }
 }
 
 /// Which slots a service has.
@@ -55,6 +79,7 @@ impl ServiceSpec {
             update: UpdatePolicy::default(),
             rollback: UpdatePolicy::default(),
             job: None,
+            depends_on: BTreeMap::new(),
         }
     }
 

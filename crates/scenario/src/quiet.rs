@@ -137,8 +137,12 @@ fn slots(state: &State) -> Option<String> {
         }
         // The cluster's own time stands still while nobody has anything to write.
         let plan = controllers::plan(state, controllers::Object::Service(id), Timestamp(u64::MAX));
-        let final_word =
-            |why: &Waiting| matches!(why, Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce);
+        let final_word = |why: &Waiting| {
+            matches!(
+                why,
+                Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce | Waiting::ForService { .. }
+            )
+        };
         let for_a_person =
             |why: &Waiting| matches!(why, Waiting::Promotion | Waiting::Paused | Waiting::Failed);
         let given: BTreeSet<u32> = plan.notes.iter().filter(|n| final_word(&n.why)).map(|n| n.slot).collect();
@@ -166,6 +170,10 @@ fn slots(state: &State) -> Option<String> {
 
 /// Every slot of a run that goes on has succeeded, is being tried, or waits behind those that are.
 fn runs(state: &State, id: ServiceId, service: &Service, job: &Job) -> Option<String> {
+    let plan = controllers::plan(state, controllers::Object::Service(id), Timestamp(u64::MAX));
+    if plan.notes.iter().any(|note| matches!(note.why, Waiting::ForService { .. })) {
+        return None;
+    }
     for (number, _) in job.active() {
         let done = state.completed(id, number);
         let tried: BTreeMap<u32, _> = state

@@ -14,7 +14,7 @@ use crate::{duration, keys, service};
 
 #[derive(Debug, Default)]
 pub(crate) struct Deploy {
-    pub(crate) mode: Mode,
+    pub(crate) mode: Option<Mode>,
     pub(crate) replicas: Placed<u32>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) limits: Amounts,
@@ -61,7 +61,7 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
     let mut deploy = Deploy::default();
     for Entry { key, value } in typed::entries(node, "`deploy`", report) {
         match key.text.as_str() {
-            "mode" => deploy.mode = mode(value, report),
+            "mode" => deploy.mode = Some(mode(value, report)),
             "replicas" => {
                 let replicas = typed::integer(value, "`replicas`", 0..=MAX_REPLICAS, report);
                 deploy.replicas = replicas.map(|replicas| (value.span, replicas));

@@ -28,6 +28,7 @@ mod service;
 mod deploy;
 mod job;
 mod limits;
+mod order;
 mod ports;
 mod pull;
 mod rollout;

@@ -47,7 +47,7 @@ fn rule(level: Level, key: &str) -> Rule {
         (Level::Top, "services") => Rule::Shape(Level::Services),
         (Level::Services, _) => Rule::Shape(Level::Service),
         (Level::Service | Level::Deploy, "labels")
-        | (Level::Service, "annotations" | "environment" | "sysctls") => Rule::Pairs,
+        | (Level::Service, "annotations" | "depends_on" | "environment" | "sysctls") => Rule::Pairs,
         (Level::Service, "command" | "entrypoint")
         | (Level::Healthcheck, "test")
         | (Level::Ulimits, _)

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::Name;
 
+use crate::order;
 use crate::problem::{Report, Span};
-use crate::service::{self, Context};
+use crate::service::{self, Context, Typed};
 use crate::tree::{Content, Entry, Node};
 use crate::{Project, extension, keys, typed};
 
@@ -69,15 +70,19 @@ fn name(node: &Node, report: &mut Report<'_>) -> Option<Name> {
 }
 
 fn services(node: &Node, context: Context<'_>, project: &mut Project, report: &mut Report<'_>) {
-    for Entry { key, value } in typed::entries(node, "`services`", report) {
+    let mut services = BTreeMap::new();
+    let entries = typed::entries(node, "`services`", report);
+    for Entry { key, value } in entries {
         let name = named(&key.text, key.span, report);
-        let spec = service::service(key, value, context, report);
-        if let (Some(name), Some((spec, is_scaled))) = (name, spec) {
-            if !is_scaled {
-                project.unscaled.insert(name.clone());
-            }
-            project.services.insert(name, spec);
+        services.extend(name.zip(service::service(key, value, context, report)));
+    }
+    let written = entries.iter().map(|entry| entry.key.text.as_str());
+    order::resolve(&mut services, &written.collect(), report);
+    for (name, Typed { spec, is_scaled, .. }) in services {
+        if !is_scaled {
+            project.unscaled.insert(name.clone());
         }
+        project.services.insert(name, spec);
     }
 }
 

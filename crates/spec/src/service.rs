@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, PortSpec, PullPolicy, RestartCondition,
+    Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, Name, PortSpec, PullPolicy, RestartCondition,
     ServiceSpec, TaskSpec,
 };
 
 use crate::deploy::{self, Deploy, Restarts};
 use crate::extension::{self, Extension};
-use crate::problem::{Report, shown};
+use crate::order::{self, Dependency};
+use crate::problem::{Report, Span, shown};
 use crate::rollout::Way;
 use crate::tree::{Content, Entry, Key, Node, Scalar};
 use crate::typed::{self, Placed};
@@ -22,6 +23,19 @@ pub(crate) struct Context<'a> {
     pub(crate) variables: &'a BTreeMap<String, String>,
     /// Where it does not say it itself.
     pub(crate) hardened: bool,
+}
+
+/// A service, and what matters of it beyond itself.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    pub(crate) spec: ServiceSpec,
+    /// Whether the file says how many replicas it has.
+    pub(crate) is_scaled: bool,
+    /// Nothing says for how long it runs: neither a mode nor when it is restarted.
+    pub(crate) is_bare: bool,
+    pub(crate) dependencies: Vec<Dependency>,
+    /// Those of them that are there, and where they are named.
+    pub(crate) waits: BTreeMap<Name, Span>,
 }
 
 /// What the keys of a service said, before it is known whether all that is needed is there.
@@ -43,16 +57,16 @@ struct Draft {
     healthcheck: Placed<Health>,
     extension: Extension,
     pull: PullPolicy,
+    dependencies: Vec<Dependency>,
 }
 
-/// Types a service, and tells whether it says how many replicas it has. `None` if it cannot be made, which has then been
-/// reported.
+/// Types a service. `None` if it cannot be made, which has then been reported.
 pub(crate) fn service(
     name: &Key,
     node: &Node,
     context: Context<'_>,
     report: &mut Report<'_>,
-) -> Option<(ServiceSpec, bool)> {
+) -> Option<Typed> {
     let mut draft = Draft::default();
     let subject = format!("the service `{}`", shown(&name.text));
     for entry in typed::entries(node, &subject, report) {
@@ -87,6 +101,7 @@ impl Draft {
                 self.scale = scale.map(|scale| (value.span, scale));
             }
             "healthcheck" => self.healthcheck = Some((key.span, health::healthcheck(value, report))),
+            "depends_on" => self.dependencies = order::depends_on(value, report),
             "pull_policy" => self.pull = pull::pull_policy(value, report),
             "x-gantry" => self.extension = extension::service(value, report),
             "container_name" => report.warning(
@@ -104,7 +119,7 @@ impl Draft {
         }
     }
 
-    fn finish(self, hardened: bool, report: &mut Report<'_>) -> Option<(ServiceSpec, bool)> {
+    fn finish(self, hardened: bool, report: &mut Report<'_>) -> Option<Typed> {
         let Self {
             image,
             entrypoint,
@@ -122,18 +137,21 @@ impl Draft {
             healthcheck,
             extension,
             pull,
+            dependencies,
         } = self;
         if let (Some((span, _)), Some(_)) = (&restart, &deploy.restart) {
             report.warning(*span, "`deploy.restart_policy` holds, so `restart` means nothing", "take it out");
         }
         let is_scaled = deploy.replicas.is_some() || scale.is_some();
+        let kind = deploy.mode.unwrap_or_default();
         let replicas = replicas(deploy.replicas, scale, report);
-        let mode = mode(deploy.mode.is_global, replicas, report);
-        let job = job::of_mode(deploy.mode.is_job, extension.job, extension.schedule, report);
+        let mode = mode(kind.is_global, replicas, report);
+        let job = job::of_mode(kind.is_job, extension.job, extension.schedule, report);
         for span in deploy.rolled_out.iter().chain(&extension.rolled_out).filter(|_| job.is_some()) {
             let message = "this means nothing for a job: a changed one is done anew";
             report.warning(*span, message, "take it out");
         }
+        let is_bare = deploy.mode.is_none() && deploy.restart.is_none() && restart.is_none();
         let said = deploy.restart.or_else(|| restart.map(|(_, said)| said)).unwrap_or_default();
         let restart = if job.is_some() { job::restart(said, report) } else { said.policy() };
         let (resources, tuning) = limits.finish(deploy.limits, deploy.reservations, report);
@@ -161,7 +179,7 @@ impl Draft {
         (spec.update, spec.rollback) = (deploy.update, deploy.rollback);
         extension.rollout.add_to(&mut spec.update, Way::Forward);
         extension.rollout.add_to(&mut spec.rollback, Way::Back);
-        Some((spec, is_scaled))
+        Some(Typed { spec, is_scaled, is_bare, dependencies, waits: BTreeMap::new() })
     }
 }
 

@@ -22,6 +22,8 @@ mod logging;
 mod merging;
 #[path = "cases/mounts.rs"]
 mod mounts;
+#[path = "cases/order.rs"]
+mod order;
 #[path = "cases/ports.rs"]
 mod ports;
 #[path = "cases/rollouts.rs"]

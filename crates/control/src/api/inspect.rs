@@ -2,9 +2,12 @@
 
 mod container;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Digest, FailureAction, JobSpec, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy};
+use model::{
+    Condition, Digest, FailureAction, JobSpec, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy,
+};
 use serde_json::{Value, json};
 use state::State;
 use tonic::Status;
@@ -67,6 +70,7 @@ fn service(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "rollback": policy(&service.spec.rollback),
             "rollout": service.rollout.as_ref().map(rollout),
             "job": service.spec.job.as_ref().map(job),
+            "depends_on": depends_on(&service.spec.depends_on),
             "task": container::task(&service.spec.task),
         }),
     ))
@@ -93,6 +97,16 @@ pub(super) fn policy(policy: &UpdatePolicy) -> Value {
         "canaries": policy.canaries,
         "promote_after_ms": policy.promote_after.map(millis),
     })
+}
+
+/// By the names of services, in Compose's words.
+pub(super) fn depends_on(services: &BTreeMap<Name, Condition>) -> Value {
+    let word = |condition: Condition| match condition {
+        Condition::Started => "service_started",
+        Condition::Healthy => "service_healthy",
+        Condition::Completed => "service_completed_successfully",
+    };
+    services.iter().map(|(name, condition)| (name.to_string(), word(*condition))).collect()
 }
 
 pub(super) fn job(job: &JobSpec) -> Value {

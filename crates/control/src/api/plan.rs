@@ -303,7 +303,7 @@ impl Change<'_> {
 fn document(service: Option<(ServiceId, &Service)>) -> serde_json::Value {
     let Some((_, service)) = service else { return serde_json::Value::Null };
     let image: Digest = service.templates[&service.version].image;
-    let ServiceSpec { mode, labels, task, update, rollback, job } = &service.spec;
+    let ServiceSpec { mode, labels, task, update, rollback, job, depends_on } = &service.spec;
     serde_json::json!({
         "mode": service.spec.mode_name(),
         "replicas": mode.replicas(),
@@ -313,6 +313,7 @@ fn document(service: Option<(ServiceId, &Service)>) -> serde_json::Value {
         "update": inspect::policy(update),
         "rollback": inspect::policy(rollback),
         "job": job.as_ref().map(inspect::job),
+        "depends_on": inspect::depends_on(depends_on),
     })
 }
 

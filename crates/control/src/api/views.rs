@@ -164,6 +164,7 @@ pub(super) fn notes(state: &State, id: model::ServiceId, plan: &Plan) -> Vec<(u3
                 Waiting::ForItsPredecessor(_)
                 | Waiting::Completed
                 | Waiting::ItsTurn
+                | Waiting::ForService { .. }
                 | Waiting::ForOthers
                 | Waiting::Rest { .. }
                 | Waiting::Trial { .. }

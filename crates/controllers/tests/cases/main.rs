@@ -6,6 +6,7 @@ mod fixture;
 mod global;
 mod jobs;
 mod one_off;
+mod order;
 mod removal;
 mod rollouts;
 mod slots;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Bytes, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName, JobSpec, Limits,
-    MilliCpu, Mode, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness, RequestId,
-    Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
+    Bytes, Condition, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName,
+    JobSpec, Limits, MilliCpu, Mode, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness,
+    RequestId, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
     UpdatePolicy,
 };
 use state::{Command, Proposal};
@@ -54,7 +54,17 @@ pub(super) fn choose(dice: &Dice, belief: &Belief) -> Op {
 pub(super) fn services(dice: &Dice) -> Services {
     let first = dice.pick(&SERVICES);
     let names = SERVICES.into_iter().filter(|name| *name == first || dice.chance(30));
-    names.map(|name| (name.parse().expect("that is a DNS label"), spec(dice))).collect()
+    let mut services: Services =
+        names.map(|name| (name.parse().expect("that is a DNS label"), spec(dice))).collect();
+    let names: Vec<Name> = services.keys().cloned().collect();
+    for (at, spec) in services.values_mut().enumerate() {
+        // Those before it, so that none waits for itself in the end.
+        for name in names.iter().take(at).filter(|_| dice.chance(25)) {
+            let condition = dice.pick(&[Condition::Started, Condition::Healthy, Condition::Completed]);
+            spec.depends_on.insert(name.clone(), condition);
+        }
+    }
+    services
 }
 
 fn changed(dice: &Dice, before: &Services) -> Services {

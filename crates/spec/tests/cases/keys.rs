@@ -86,7 +86,7 @@ fn what_compose_knows_is_not_yet_and_what_it_does_not_is_unknown() {
     check_web(
         "depends_on: [db]\nbuild: .\nmem_swappiness: 60\nenviroment: {}\nfrobnicate: 1\ncontainer_name: w\nexpose: [80]\nx-a: 1\nx-gantry: {}",
         expect![[r#"
-            error a.yaml:4:5: gantry does not do `depends_on` yet; take it out to deploy without it
+            error a.yaml:4:18: there is no service `db`; name one of this file, or write `required: false`
             error a.yaml:5:5: gantry does not do `build` yet; build the image beforehand and name it with `image`
             error a.yaml:6:5: gantry does not do `mem_swappiness` yet; take it out to deploy without it
             error a.yaml:7:5: unknown key `enviroment`; did you mean `environment`?

@@ -42,7 +42,9 @@ fn project_text(Project { name, services, unscaled: _ }: &Project) -> String {
     text
 }
 
-fn service_lines(ServiceSpec { mode, labels, task, update, rollback, job }: &ServiceSpec) -> Vec<String> {
+fn service_lines(
+    ServiceSpec { mode, labels, task, update, rollback, job, depends_on }: &ServiceSpec,
+) -> Vec<String> {
     let TaskSpec {
         image,
         entrypoint,
@@ -65,6 +67,9 @@ fn service_lines(ServiceSpec { mode, labels, task, update, rollback, job }: &Ser
         Mode::Replicated { replicas: 1 } => {}
         Mode::Replicated { replicas } => lines.push(format!("replicas {replicas}")),
         Mode::Global => lines.push("on every node".to_owned()),
+    }
+    for (name, condition) in depends_on {
+        lines.push(format!("once {name} {}", condition.as_str()));
     }
     if let Some(job) = job {
         lines.push(format!("to its end {job:?}"));

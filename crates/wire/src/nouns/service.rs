@@ -16,12 +16,15 @@ use crate::{Field, Invalid};
 choices! {
     Protocol { Tcp, Udp }
     RestartCondition { Never, OnFailure, Always }
+    Condition { Started, Healthy, Completed }
 }
 
 impl From<&model::ServiceSpec> for proto::ServiceSpec {
     fn from(spec: &model::ServiceSpec) -> Self {
-        let model::ServiceSpec { mode, labels, task, update, rollback, job } = spec;
+        let model::ServiceSpec { mode, labels, task, update, rollback, job, depends_on } = spec;
+        let condition = |condition| proto::Condition::from(condition).into();
         Self {
+            depends_on: depends_on.iter().map(|(name, it)| (name.to_string(), condition(*it))).collect(),
             replicas: mode.replicas().unwrap_or_default(),
             global: *mode == Mode::Global,
             job: job.as_ref().map(Into::into),
@@ -37,7 +40,7 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
     type Error = Invalid;
 
     fn try_from(spec: proto::ServiceSpec) -> Result<Self, Invalid> {
-        let proto::ServiceSpec { replicas, global, labels, task, update, rollback, job } = spec;
+        let proto::ServiceSpec { replicas, global, labels, task, update, rollback, job, depends_on } = spec;
         let mode = match (global, replicas) {
             (false, replicas) => Mode::Replicated { replicas },
             (true, 0) => Mode::Global,
@@ -48,11 +51,23 @@ impl TryFrom<proto::ServiceSpec> for model::ServiceSpec {
         };
         let task: model::TaskSpec = Field("ServiceSpec", "task").required(task)?;
         let job: Option<model::JobSpec> = optional(job)?;
+        let at = Field("ServiceSpec", "depends_on");
+        let depends_on = depends_on
+            .into_iter()
+            .map(|(name, condition)| Ok((at.parsed(&name)?, at.choice::<proto::Condition, _>(condition)?)));
         if job.is_some() && task.restart.condition == model::RestartCondition::Always {
             let cause = Cause::Other("what runs to its end is not started again once it has succeeded");
             return Err(Invalid::new("RestartPolicy", "condition", cause));
         }
-        Ok(Self { mode, labels, task, update: or_default(update)?, rollback: or_default(rollback)?, job })
+        Ok(Self {
+            mode,
+            labels,
+            task,
+            update: or_default(update)?,
+            rollback: or_default(rollback)?,
+            job,
+            depends_on: depends_on.collect::<Result<_, Invalid>>()?,
+        })
     }
 }
 
@@ -392,6 +407,14 @@ mod tests {
         let declared = history::elaborate("hi");
         let global = model::ServiceSpec { mode: model::Mode::Global, ..declared.spec };
         reads_back::<proto::ServiceSpec, _>(&global);
+        let waits = [
+            ("db".parse().unwrap(), model::Condition::Healthy),
+            ("seed".parse().unwrap(), model::Condition::Completed),
+        ];
+        reads_back::<proto::ServiceSpec, _>(&model::ServiceSpec {
+            depends_on: waits.into(),
+            ..global.clone()
+        });
         let numbered = proto::ServiceSpec { replicas: 2, ..proto::ServiceSpec::from(&global) };
         assert!(model::ServiceSpec::try_from(numbered).is_err());
     }
