@@ -159,11 +159,16 @@ fn obey(state: &mut State, now: Timestamp) -> bool {
 /// What an agent says next of a task that does as it should.
 fn next_word(task: &model::Task, now: Timestamp) -> Option<TaskStatus> {
     let known = task.status.as_ref();
-    if task.ended().is_some() || (task.desired.runs() && task.is_ready()) {
+    let is_of_job = task.run > 0;
+    if task.ended().is_some() || (task.desired.runs() && task.is_ready() && !is_of_job) {
         return None;
     }
     let attempt = known.map_or(1, |known| known.attempt + 1);
     let (phase, ready, ended, exit) = match task.desired {
+        // What runs to its end is there at once: others may wait for it.
+        Desired::Running | Desired::Yielding if is_of_job => {
+            (Phase::Exited, false, Some(Ended::Completed), Some(Exit::Code(0)))
+        }
         Desired::Running | Desired::Yielding => (Phase::Running, true, None, None),
         Desired::Stopped | Desired::Removed => {
             (Phase::Exited, false, Some(Ended::Stopped), Some(Exit::Code(0)))
@@ -197,8 +202,13 @@ impl Change<'_> {
     ) -> PlannedService {
         let holders = |state: &State, service: Option<(ServiceId, &Service)>| -> BTreeMap<u32, TaskId> {
             let tasks = service.into_iter().flat_map(|(id, _)| state.tasks_of(id));
-            let wanted = tasks.filter(|(_, task)| {
-                task.is_live() && task.ended().is_none() && task.desired.runs() && !self.is_lost(state, task)
+            // What a job has yet to do is done by the end of the plan.
+            let is_to_be_done = |id: TaskId, task: &model::Task| {
+                task.succeeded() && self.before.task(id).is_none_or(|before| before.ended().is_none())
+            };
+            let wanted = tasks.filter(|(id, task)| {
+                let runs = task.is_live() && task.ended().is_none() && !self.is_lost(state, task);
+                task.desired.runs() && (runs || is_to_be_done(*id, task))
             });
             // By slot and then by age, so that the newest stays.
             wanted.map(|(task, _)| (task.slot, task)).collect()
@@ -373,6 +383,54 @@ mod tests {
         service hello/db x1 cpu=0.5
         deploy
         settle\n";
+
+    #[test]
+    fn a_job_is_done_in_the_plan_and_what_waits_for_it_is_begun() {
+        let file = |command: &str| {
+            format!(
+                "service hello/migrate x2 job command={command}\n service hello/web x1 after-completed=migrate"
+            )
+        };
+        check(
+            &format!("nodes n1 n2\n {}", file("one")),
+            &expect![[r#"
+            hello/migrate: create, 0 kept
+              slot 1 create  -> n1 
+              slot 2 create  -> n2 
+            hello/web: create, 0 kept
+              slot 1 create  -> n1 
+        "#]],
+        );
+        let begun =
+            format!("nodes n1 n2\n {}\n deploy\n settle\n report migrate.1 completed\n settle", file("one"));
+        check(
+            &begun,
+            &expect![[r#"
+            hello/migrate: unchanged, 1 kept
+            hello/web: unchanged, 0 kept
+              slot 1 create  -> n1 
+        "#]],
+        );
+        let done = format!("{begun}\n report migrate.2 completed\n settle");
+        check(
+            &done,
+            &expect![[r#"
+            hello/migrate: unchanged, 0 kept
+            hello/web: unchanged, 1 kept
+        "#]],
+        );
+        check(
+            &format!("{done}\n {}", file("two")),
+            &expect![[r#"
+            hello/migrate: replace, 0 kept
+              task.command: ["one"] -> ["two"]
+              slot 1 create  -> n2 
+              slot 2 create  -> n1 
+              it is done anew, as run 2
+            hello/web: unchanged, 1 kept
+        "#]],
+        );
+    }
 
     #[test]
     fn what_did_not_change_is_left_alone() {
