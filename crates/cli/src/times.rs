@@ -37,10 +37,7 @@ pub(crate) fn ago(now: u64, then: u64) -> String {
     let seconds = now.saturating_sub(then) / 1000;
     match seconds {
         0 => "now".to_owned(),
-        1..60 => format!("{seconds}s ago"),
-        60..3600 => format!("{}m ago", seconds / 60),
-        3600..172_800 => format!("{}h ago", seconds / 3600),
-        172_800.. => format!("{}d ago", seconds / 86_400),
+        _ => format!("{} ago", roughly(seconds)),
     }
 }
 
@@ -52,10 +49,17 @@ pub(crate) fn until(now: u64, then: u64) -> String {
     let seconds = then.saturating_sub(now).div_ceil(1000);
     match seconds {
         0 => "now".to_owned(),
-        1..60 => format!("in {seconds}s"),
-        60..3600 => format!("in {}m", seconds / 60),
-        3600..172_800 => format!("in {}h", seconds / 3600),
-        172_800.. => format!("in {}d", seconds / 86_400),
+        _ => format!("in {}", roughly(seconds)),
+    }
+}
+
+/// In one unit, rounded down.
+fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        172_800.. => format!("{}d", seconds / 86_400),
     }
 }
 

@@ -24,6 +24,7 @@ mod voters;
 
 #[cfg(test)]
 mod alone;
+#[expect(dead_code, reason = "some of it is for the other tests")]
 #[cfg(test)]
 #[path = "../../controllers/tests/fixture/mod.rs"]
 mod fixture;

@@ -5,29 +5,28 @@
 
 use std::collections::BTreeMap;
 
-use model::{Desired, Ended, Ending, JobSpec, Mode, NodeId, Run, ServiceId, TaskId, Timestamp};
+use model::{Desired, Ended, Ending, JobSpec, NodeId, Run, ServiceId, Task, TaskId, Timestamp};
 use state::{Command, Service, State, Wanted};
 
-use crate::service::{conclude, empty};
-use crate::slots::{self, Holder, Refill, Row, Standing};
-use crate::{Plan, SlotNote, Waiting, order};
+use crate::slots::{self, Creation, Holder, Refill, Row, Standing};
+use crate::{Plan, SlotNote, Waiting, dependencies};
 
 /// After so many tasks, each of which its node has started several times, the slot has failed: what never succeeds is not to be
 /// tried for ever. Whoever names `max_attempts` decides for himself.
-const TRIES: u32 = 3;
+const TRIES: usize = 3;
 
-/// A service's tasks by run, by slot and then by age.
-type Runs<'a> = BTreeMap<u32, BTreeMap<u32, Vec<Row<'a>>>>;
+/// A run's tasks by slot and then by age.
+type Slots<'a> = BTreeMap<u32, Vec<Row<'a>>>;
 
 pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let (Some(spec), Some(job)) = (&service.spec.job, &service.job) else { return plan };
-    let mut runs: Runs<'_> = BTreeMap::new();
+    let mut runs: BTreeMap<u32, Slots<'_>> = BTreeMap::new();
     for (id, task) in state.tasks_of(id) {
         runs.entry(task.run).or_default().entry(id.slot).or_default().push((id, task));
     }
-    let mut work = Work { state, id, service, spec, now, next_sequence: service.next_sequence };
-    let none = BTreeMap::new();
+    let mut work = Work { state, id, service, spec, now, creation: Creation::new(id, service) };
+    let none = Slots::new();
     for (number, run) in job.active() {
         work.go_on(number, run, runs.get(&number).unwrap_or(&none), &mut plan);
     }
@@ -38,13 +37,14 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
         }
     }
     for (number, slots) in runs.iter().filter(|(number, _)| job.goes_on(**number).is_none()) {
-        let is_kept = job.runs.contains_key(number);
         for (slot, tasks) in slots {
-            if is_kept && state.wanted(service, *slot) != Wanted::Empty {
-                conclude(tasks, &mut plan);
+            if !job.runs.contains_key(number) {
+                slots::remove(tasks, &mut plan);
+                continue;
+            }
+            slots::tidy(state, service, *slot, tasks, &mut plan);
+            if state.wanted(service, *slot) != Wanted::Empty {
                 stop(tasks, &mut plan);
-            } else {
-                empty(tasks, &mut plan);
             }
         }
     }
@@ -57,124 +57,7 @@ struct Work<'a> {
     service: &'a Service,
     spec: &'a JobSpec,
     now: Timestamp,
-    next_sequence: u64,
-}
-
-impl Work<'_> {
-    fn go_on(&mut self, number: u32, run: &Run, slots: &BTreeMap<u32, Vec<Row<'_>>>, plan: &mut Plan) {
-        let due = self.spec.deadline.map(|deadline| run.began.plus(deadline));
-        for (slot, tasks) in slots {
-            match self.state.wanted(self.service, *slot) {
-                Wanted::Filled | Wanted::AsItIs => conclude(tasks, plan),
-                Wanted::Empty => empty(tasks, plan),
-            }
-        }
-        let mut standings = Vec::new();
-        for slot in self.state.slots(self.service) {
-            let tasks = slots.get(&slot).map_or(&[][..], Vec::as_slice);
-            standings.push((slot, tasks, self.standing(run, tasks)));
-        }
-        let count = |wanted: fn(&Stands<'_>) -> bool| standings.iter().filter(|(.., s)| wanted(s)).count();
-        let done = count(|stands| matches!(stands, Stands::Done));
-        plan.done = plan.done.max(u32::try_from(done).unwrap_or(u32::MAX));
-        let failed = standings.iter().find_map(|(slot, _, stands)| match stands {
-            Stands::Failed(task) => Some(slots::said(self.state, *slot, *task)),
-            Stands::Done | Stands::Tried(_) | Stands::Leaving(_) | Stands::Rests(_) | Stands::Open { .. } => {
-                None
-            }
-        });
-        let is_late = due.is_some_and(|due| due <= self.now);
-        let end = if done == standings.len() {
-            Some(Ending::Succeeded)
-        } else if let Some(reason) = failed {
-            Some(Ending::Failed { reason })
-        } else if let Some(deadline) = self.spec.deadline.filter(|_| is_late) {
-            let reason = format!("it was not done within its deadline of {} s", deadline.as_secs());
-            Some(Ending::Failed { reason })
-        } else {
-            None
-        };
-        if let Some(how) = end {
-            plan.commands.push(Command::EndRun { service: self.id, run: number, how });
-            return;
-        }
-        if let Some(due) = due {
-            plan.wake(due);
-        }
-        // Once it is begun, it goes on.
-        let unmet = order::unmet(self.state, self.service).filter(|_| slots.is_empty());
-        let most =
-            self.spec.parallelism.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
-        let mut busy =
-            count(|stands| matches!(stands, Stands::Tried(_) | Stands::Leaving(_) | Stands::Rests(_)));
-        for (slot, tasks, stands) in standings {
-            match stands {
-                Stands::Done => stop(tasks, plan),
-                Stands::Failed(_) => {}
-                Stands::Tried(holder) => self.hold(run, &holder, plan),
-                Stands::Leaving(task) => {
-                    plan.notes.push(SlotNote { slot, why: Waiting::ForItsPredecessor(task) })
-                }
-                Stands::Rests(why) => {
-                    if let Waiting::ToTryAgain { at } = why {
-                        plan.wake(at);
-                    }
-                    plan.notes.push(SlotNote { slot, why });
-                }
-                Stands::Open { .. } if unmet.is_some() => {
-                    plan.notes.extend(unmet.clone().map(|why| SlotNote { slot, why }));
-                }
-                Stands::Open { .. } if busy >= most => {
-                    plan.notes.push(SlotNote { slot, why: Waiting::ForOthers })
-                }
-                Stands::Open { avoid } => {
-                    busy += 1;
-                    plan.commands.push(self.create(slot, number, run, avoid));
-                }
-            }
-        }
-    }
-
-    fn standing<'a>(&self, run: &Run, tasks: &[Row<'a>]) -> Stands<'a> {
-        if tasks.iter().any(|(_, task)| task.succeeded()) {
-            return Stands::Done;
-        }
-        match slots::standing(self.state, tasks) {
-            Standing::Held(holder) => Stands::Tried(holder),
-            Standing::Leaving(task) => Stands::Leaving(task),
-            Standing::Empty { last } => {
-                let tried = tasks.iter().filter(|(_, task)| task.ended() == Some(Ended::Failing)).count();
-                let given_up = last.filter(|(_, task)| {
-                    matches!(task.ended(), Some(Ended::GaveUp | Ended::Completed))
-                        || tried >= usize::try_from(TRIES).unwrap_or(usize::MAX)
-                });
-                if let Some((task, _)) = given_up {
-                    return Stands::Failed(task);
-                }
-                match slots::refill(self.service, run.version, last, tasks, self.now) {
-                    Refill::Now { avoid } => Stands::Open { avoid },
-                    Refill::Not(why) => Stands::Rests(why),
-                }
-            }
-        }
-    }
-
-    /// One task is enough, and what can be changed of it while it runs is.
-    fn hold(&self, run: &Run, holder: &Holder<'_>, plan: &mut Plan) {
-        let (id, task) = holder.task;
-        let remove = |task: &TaskId| Command::SetDesired { task: *task, desired: Desired::Removed };
-        plan.commands.extend(holder.surplus.iter().map(remove));
-        if task.version != run.version && self.state.can_revise(id, run.version).is_ok() {
-            plan.commands.push(Command::Revise { task: id, version: run.version });
-        }
-    }
-
-    fn create(&mut self, slot: u32, number: u32, run: &Run, avoid: Option<NodeId>) -> Command {
-        let task = TaskId { service: self.id, slot, sequence: self.next_sequence };
-        self.next_sequence += 1;
-        let avoid = avoid.filter(|_| self.service.spec.mode != Mode::Global);
-        Command::CreateTask { task, version: run.version, run: number, avoid }
-    }
+    creation: Creation<'a>,
 }
 
 /// How a slot of a run stands.
@@ -189,6 +72,112 @@ enum Stands<'a> {
     },
     /// It is not tried again; the task that failed last.
     Failed(TaskId),
+}
+
+impl Stands<'_> {
+    /// Whether it counts among those that are tried at once.
+    fn is_busy(&self) -> bool {
+        match self {
+            Self::Tried(_) | Self::Leaving(_) | Self::Rests(_) => true,
+            Self::Done | Self::Open { .. } | Self::Failed(_) => false,
+        }
+    }
+}
+
+impl Work<'_> {
+    fn go_on(&mut self, number: u32, run: &Run, slots: &Slots<'_>, plan: &mut Plan) {
+        for (slot, tasks) in slots {
+            slots::tidy(self.state, self.service, *slot, tasks, plan);
+        }
+        let mut standings = Vec::new();
+        for slot in self.state.slots(self.service) {
+            let tasks = slots.get(&slot).map_or(&[][..], Vec::as_slice);
+            standings.push((slot, tasks, self.standing(run, tasks)));
+        }
+        if let Some(how) = self.end(run, &standings) {
+            plan.commands.push(Command::EndRun { service: self.id, run: number, how });
+            return;
+        }
+        if let Some(deadline) = self.spec.deadline {
+            plan.wake(run.began.plus(deadline));
+        }
+        // Once it is begun, it goes on.
+        let unmet = if slots.is_empty() { dependencies::unmet(self.state, self.service) } else { None };
+        let most = self.spec.parallelism.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let mut busy = standings.iter().filter(|(.., stands)| stands.is_busy()).count();
+        for (slot, tasks, stands) in standings {
+            let why = match stands {
+                Stands::Done => {
+                    stop(tasks, plan);
+                    continue;
+                }
+                Stands::Failed(_) => continue,
+                Stands::Tried(holder) => {
+                    self.hold(run, &holder, plan);
+                    continue;
+                }
+                Stands::Open { avoid } if unmet.is_none() && busy < most => {
+                    busy += 1;
+                    plan.commands.push(self.creation.fill(slot, run.version, number, avoid));
+                    continue;
+                }
+                Stands::Open { .. } => unmet.clone().unwrap_or(Waiting::ForOthers),
+                Stands::Leaving(task) => Waiting::ForItsPredecessor(task),
+                Stands::Rests(why) => why,
+            };
+            if let Waiting::ToTryAgain { at } = why {
+                plan.wake(at);
+            }
+            plan.notes.push(SlotNote { slot, why });
+        }
+    }
+
+    /// How the run has ended, if it has.
+    fn end(&self, run: &Run, standings: &[(u32, &[Row<'_>], Stands<'_>)]) -> Option<Ending> {
+        if standings.iter().all(|(.., stands)| matches!(stands, Stands::Done)) {
+            return Some(Ending::Succeeded);
+        }
+        let failed = standings.iter().find_map(|(slot, _, stands)| match stands {
+            Stands::Failed(task) => Some(slots::said(self.state, *slot, *task)),
+            Stands::Done | Stands::Tried(_) | Stands::Leaving(_) | Stands::Rests(_) | Stands::Open { .. } => {
+                None
+            }
+        });
+        let late = self.spec.deadline.filter(|deadline| run.began.plus(*deadline) <= self.now);
+        let late =
+            late.map(|deadline| format!("it was not done within its deadline of {} s", deadline.as_secs()));
+        failed.or(late).map(|reason| Ending::Failed { reason })
+    }
+
+    fn standing<'a>(&self, run: &Run, tasks: &[Row<'a>]) -> Stands<'a> {
+        if tasks.iter().any(|(_, task)| task.succeeded()) {
+            return Stands::Done;
+        }
+        let last = match slots::standing(self.state, tasks) {
+            Standing::Held(holder) => return Stands::Tried(holder),
+            Standing::Leaving(task) => return Stands::Leaving(task),
+            Standing::Empty { last } => last,
+        };
+        let tried = tasks.iter().filter(|(_, task)| task.ended() == Some(Ended::Failing)).count();
+        // What has completed, and not well, is not to be started again.
+        let is_over = |task: &Task| matches!(task.ended(), Some(Ended::GaveUp | Ended::Completed));
+        if let Some((task, _)) = last.filter(|(_, task)| tried >= TRIES || is_over(task)) {
+            return Stands::Failed(task);
+        }
+        match slots::refill(self.service, run.version, last, tasks, self.now) {
+            Refill::Now { avoid } => Stands::Open { avoid },
+            Refill::Not(why) => Stands::Rests(why),
+        }
+    }
+
+    /// One task is enough, and what can be changed of it while it runs is.
+    fn hold(&self, run: &Run, holder: &Holder<'_>, plan: &mut Plan) {
+        slots::remove(&holder.surplus, plan);
+        let (id, task) = holder.task;
+        if task.version != run.version && self.state.can_revise(id, run.version).is_ok() {
+            plan.commands.push(Command::Revise { task: id, version: run.version });
+        }
+    }
 }
 
 /// Tasks that are not needed any more stop, and stay to be looked at.

@@ -6,16 +6,17 @@
 //! empty plan.
 //!
 //! Modules in reading order: [`service`] (a service's slots, one after the other), [`slots`] (how one stands), [`rollout`]
-//! (which of them may change now), [`order`] (which services wait for others), [`waiting`] (why a slot does not change), [`job`] (slots that are to succeed once a run), [`one_off`] (what is run once, after its end), [`removal`]
-//! (services on their way out), [`copies`] (who holds an image).
+//! (which of them may change now), [`dependencies`] (which services wait for others), [`waiting`] (why a slot does not change),
+//! [`job`] (slots that are to succeed once a run), [`one_off`] (what is run once, after its end), [`removal`] (services on their
+//! way out), [`copies`] (who holds an image).
 //!
 //! **Invariant:** planners do not choose nodes; that is `scheduler`'s. They know no clock (`now` is an argument), no
 //! store and no log.
 
 mod copies;
+mod dependencies;
 mod job;
 mod one_off;
-mod order;
 mod removal;
 mod rollout;
 mod service;
@@ -81,11 +82,11 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
             let images = state.service(*id).into_iter().flat_map(|service| service.templates.values());
             let mut objects = vec![Object::Service(*id)];
             objects.extend(images.map(|template| Object::Image(template.image)));
-            objects.extend(order::dependents(state, *id).into_iter().map(Object::Service));
+            objects.extend(dependencies::dependents(state, *id).into_iter().map(Object::Service));
             objects
         }
         Change::Task(id, _) => {
-            let dependents = order::dependents(state, id.service);
+            let dependents = dependencies::dependents(state, id.service);
             std::iter::once(id.service).chain(dependents).map(Object::Service).collect()
         }
         Change::Image(digest) => vec![Object::Image(*digest)],
@@ -95,7 +96,7 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
             let is_global = |(_, service): &(ServiceId, &Service)| service.spec.mode == Mode::Global;
             let may_come = state.services().filter(is_global).map(|(id, _)| id);
             let services: BTreeSet<ServiceId> = there.chain(may_come).collect();
-            let wait = services.iter().flat_map(|id| order::dependents(state, *id));
+            let wait = services.iter().flat_map(|id| dependencies::dependents(state, *id));
             let services: BTreeSet<ServiceId> = wait.chain(services.iter().copied()).collect();
             let images = state.images().map(|(digest, _)| Object::Image(digest));
             services.into_iter().map(Object::Service).chain(images).collect()

@@ -15,8 +15,8 @@ use model::{
 };
 use state::{Advance, Command, Service, State};
 
-use crate::slots::{self, Holder, Refill, Row};
-use crate::{Plan, SlotNote, Waiting};
+use crate::slots::{self, Creation, Holder, Refill, Row};
+use crate::{Plan, SlotNote, Waiting, dependencies};
 
 /// Another part of the progress deadline has to pass before progress is written down: few writes, and a rollout that hangs
 /// is noticed not much later than it says.
@@ -256,17 +256,15 @@ impl<'a> Engine<'a> {
         self.outdated.push(Outdated { is_ready, slot, task: id, want, how });
     }
 
-    /// Replaces what may be replaced now: nothing by a version whose dependencies are `unmet`, but what goes back waits for
-    /// nobody. `create` makes the command that fills a slot.
-    pub(crate) fn advance(
-        &mut self,
-        unmet: Option<&Waiting>,
-        plan: &mut Plan,
-        mut create: impl FnMut(u32, SpecVersion, Option<NodeId>) -> Command,
-    ) {
+    /// Replaces what may be replaced now: nothing by a version whose dependencies are unmet, but what goes back waits for nobody.
+    pub(crate) fn advance(&mut self, creation: &mut Creation<'_>, plan: &mut Plan) {
         let mut outdated = std::mem::take(&mut self.outdated);
+        if outdated.is_empty() {
+            return;
+        }
         let goes_back = self.rollout.is_some_and(|rollout| rollout.cause.goes_back());
-        if let Some(why) = unmet.filter(|_| !goes_back) {
+        let unmet = if goes_back { None } else { dependencies::unmet(self.state, self.service) };
+        if let Some(why) = unmet {
             plan.notes.extend(outdated.iter().map(|old| SlotNote { slot: old.slot, why: why.clone() }));
             return;
         }
@@ -296,7 +294,7 @@ impl<'a> Engine<'a> {
                     if !already_yields {
                         plan.commands.push(Command::SetDesired { task, desired: Desired::Yielding });
                     }
-                    plan.commands.push(create(slot, want, avoid));
+                    plan.commands.push(creation.fill(slot, want, 0, avoid));
                 }
             }
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    Desired, Ended, Liveness, NodeId, RestartCondition, ServiceId, SpecVersion, Task, TaskId, Timestamp,
+    Desired, Ended, Liveness, Mode, NodeId, RestartCondition, ServiceId, SpecVersion, Task, TaskId,
+    TaskVerdict, Timestamp,
 };
-use state::{Service, State};
+use state::{Command, Service, State, Wanted};
 
-use crate::{Waiting, back_off};
+use crate::{Plan, Waiting, back_off};
 
 /// After a node's own attempts have failed, the slot rests this long before another node tries, and twice as long after
 /// each further failure, up to [`LONGEST_REST`]. The node has already tried several times with waits of its own. The five
@@ -35,7 +36,7 @@ pub(crate) struct Holder<'a> {
     /// The one that serves until the holder does.
     pub(crate) yields: Option<Row<'a>>,
     /// Others that are to run as well: a node came back after its task was replaced.
-    pub(crate) surplus: Vec<TaskId>,
+    pub(crate) surplus: Vec<Row<'a>>,
     /// Another of its tasks was told to stop and has not been seen stopped.
     pub(crate) is_crowded: bool,
 }
@@ -60,7 +61,7 @@ pub(crate) fn standing<'a>(state: &State, tasks: &[Row<'a>]) -> Standing<'a> {
     let leaving = tasks.iter().filter(here).find(|(_, task)| !task.desired.runs());
     let (runs, others) = best(Desired::Running);
     let (yields, rest) = best(Desired::Yielding);
-    let surplus = others.into_iter().chain(rest).map(|(id, _)| id).collect();
+    let surplus = others.into_iter().chain(rest).collect();
     let (task, yields) = match (runs, yields) {
         (Some(task), yields) => (task, yields),
         (None, Some(task)) => (task, None),
@@ -86,6 +87,53 @@ fn is_lost(state: &State, task: &Task) -> bool {
 pub(crate) enum Refill {
     Now { avoid: Option<NodeId> },
     Not(Waiting),
+}
+
+/// Makes the commands that fill a service's slots.
+pub(crate) struct Creation<'a> {
+    id: ServiceId,
+    service: &'a Service,
+    next_sequence: u64,
+}
+
+impl<'a> Creation<'a> {
+    pub(crate) fn new(id: ServiceId, service: &'a Service) -> Self {
+        Self { id, service, next_sequence: service.next_sequence }
+    }
+
+    /// `run` is 0 where the service is no job.
+    pub(crate) fn fill(
+        &mut self,
+        slot: u32,
+        version: SpecVersion,
+        run: u32,
+        avoid: Option<NodeId>,
+    ) -> Command {
+        let task = TaskId { service: self.id, slot, sequence: self.next_sequence };
+        self.next_sequence += 1;
+        // What is bound to a node has no other to go to.
+        let avoid = avoid.filter(|_| self.service.spec.mode != Mode::Global);
+        Command::CreateTask { task, version, run, avoid }
+    }
+}
+
+/// What an agent is done with gets control's last word, so that the slot no longer counts on it; a slot that is not wanted loses
+/// every task and leaves nothing behind.
+pub(crate) fn tidy(state: &State, service: &Service, slot: u32, tasks: &[Row<'_>], plan: &mut Plan) {
+    match state.wanted(service, slot) {
+        Wanted::Filled | Wanted::AsItIs => {
+            let ended = tasks.iter().filter(|(_, task)| task.is_live() && task.ended().is_some());
+            let conclude = |(id, _): &Row<'_>| Command::Conclude { task: *id, verdict: TaskVerdict::Ended };
+            plan.commands.extend(ended.map(conclude));
+        }
+        Wanted::Empty => remove(tasks, plan),
+    }
+}
+
+/// Nothing of these tasks is to be left.
+pub(crate) fn remove(tasks: &[Row<'_>], plan: &mut Plan) {
+    let kept = tasks.iter().filter(|(_, task)| task.desired != Desired::Removed);
+    plan.commands.extend(kept.map(|(id, _)| Command::SetDesired { task: *id, desired: Desired::Removed }));
 }
 
 /// What a task's agent last said of it, in one line.
@@ -147,7 +195,7 @@ fn next(
 }
 
 /// The tasks of this version that failed last, one after the other.
-pub(crate) fn failures(version: SpecVersion, tasks: &[Row<'_>]) -> u32 {
+fn failures(version: SpecVersion, tasks: &[Row<'_>]) -> u32 {
     let failed = |(_, task): &&Row<'_>| task.version == version && task.ended() == Some(Ended::Failing);
     let ended = tasks.iter().rev().filter(|(_, task)| task.ended().is_some());
     u32::try_from(ended.take_while(failed).count()).unwrap_or(u32::MAX)

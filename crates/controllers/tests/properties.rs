@@ -4,6 +4,7 @@
 //! The seed is fixed, so that a change is never blamed for another's bad luck. `PROPTEST_RNG_SEED=7` with
 //! `PROPTEST_CASES=5000` looks further.
 
+#[expect(dead_code, reason = "some of it is for the other tests")]
 mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -22,7 +22,7 @@ pub struct JobSpec {
 impl JobSpec {
     /// Enough to see whether it is always the same that goes wrong.
     pub const HISTORY: u32 = 5;
-    /// With five tasks a slot each, no more than a service's own tasks may be.
+    /// Each run keeps up to five tasks a slot, as rows and as files on nodes.
     pub const MAX_HISTORY: u32 = 100;
 }
 

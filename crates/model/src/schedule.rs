@@ -59,7 +59,7 @@ impl Schedule {
     /// What stands for the schedule where nobody names a zone.
     pub const UTC: &str = "UTC";
 
-    /// No field of a sensible expression comes near it, and whoever reads one is not to read a novel.
+    /// In characters. Five fields that name every one of their values are longer; nobody writes them so.
     const MAX_LENGTH: usize = 200;
 
     /// # Errors

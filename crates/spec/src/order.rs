@@ -97,12 +97,7 @@ pub(crate) fn resolve(
         for dependency in
             std::mem::take(&mut services.get_mut(name).expect("it was just listed").dependencies)
         {
-            if services.keys().all(|known| known.as_str() != dependency.name)
-                && written.contains(dependency.name.as_str())
-            {
-                continue;
-            }
-            if let Some(target) = target(services, &dependency, report)
+            if let Some(target) = target(services, &dependency, written, report)
                 && let Some(service) = services.get_mut(name)
             {
                 service.spec.depends_on.insert(target.clone(), dependency.condition);
@@ -117,10 +112,14 @@ pub(crate) fn resolve(
 fn target(
     services: &mut BTreeMap<Name, Typed>,
     dependency: &Dependency,
+    written: &BTreeSet<&str>,
     report: &mut Report<'_>,
 ) -> Option<Name> {
     let found = dependency.name.parse::<Name>().ok().filter(|name| services.contains_key(name));
     let Some(name) = found else {
+        if written.contains(dependency.name.as_str()) {
+            return None;
+        }
         let message = format!("there is no service `{}`", shown(&dependency.name));
         if dependency.required {
             report.error_with(dependency.span, message, "name one of this file, or write `required: false`");

@@ -30,7 +30,7 @@ pub(crate) struct Run<'a> {
     service: &'a str,
     run: u32,
     version: u64,
-    /// `deploy | asked`
+    /// `deploy | asked | schedule`
     cause: &'a str,
     by: Option<&'a str>,
     /// `running | succeeded | failed | stopped`

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_vanish_counts_what_is_left() {
+    fn a_job_says_how_far_its_run_is_or_that_there_is_none() {
         let rests = ServiceProgress {
             desired: 0,
             ready: 0,
@@ -159,6 +159,10 @@ mod tests {
         assert_eq!(line(&rests, false), "hello/web  is not done anew");
         let job = ServiceProgress { run: 3, ..web() };
         assert!(line(&job, false).starts_with("hello/web  run 3, 7/9 done"), "{}", line(&job, false));
+    }
+
+    #[test]
+    fn what_is_to_vanish_counts_what_is_left() {
         let leaving = ServiceProgress { desired: 0, ready: 0, current: 0, leaving: 3, ..done() };
         assert_eq!(line(&leaving, true), "hello/web  3 leaving");
         assert_eq!(line(&ServiceProgress { leaving: 0, ..leaving }, true), "hello/web  stopping");

@@ -100,21 +100,25 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     let mut services: Vec<ServiceProgress> = Vec::new();
     let mut converged = true;
     for (id, service) in state.services().filter(concerned) {
-        let mut one = of_service(state, id, service);
         if service.removing {
             converged = false;
-        } else if let Some(job) = &service.job {
-            let plan = controllers::plan(state, Object::Service(id), now);
-            one = jobs::progress(state, (id, service), job, &plan, (goal.generation, now));
+            services.push(of_service(state, id, service));
+            continue;
+        }
+        let plan = controllers::plan(state, Object::Service(id), now);
+        let one = if let Some(job) = &service.job {
+            let one = jobs::progress(state, (id, service), job, &plan, (goal.generation, now));
             converged &= one.failed.is_empty() && one.ready == one.desired;
+            one
         } else {
-            let plan = controllers::plan(state, Object::Service(id), now);
+            let mut one = of_service(state, id, service);
             let notes = views::sentences(&views::notes(state, id, &plan));
             one.waiting.extend(notes.iter().cloned());
             one.rollout = rollouts::rollout(service, &plan, one.desired, notes);
             one.failed = failure(service, &plan, one.desired, goal.generation).unwrap_or_default();
             converged &= one.desired == one.ready && one.leaving == 0 && is_as_asked(service, &plan, &one);
-        }
+            one
+        };
         services.push(one);
     }
     if goal.gone {

@@ -11,7 +11,7 @@ use model::{
 };
 use state::{Service, State};
 
-use crate::{Plan, Waiting, one_off};
+use crate::{Waiting, one_off};
 
 /// How long a service that has gone down waits for what it depends on: what did without it for so long may never come, and what
 /// needs it has to cope. The first time, the progress deadline is what ends the wait, and says so.
@@ -24,29 +24,26 @@ pub(crate) fn unmet(state: &State, service: &Service) -> Option<Waiting> {
     unmet.map(|(name, condition)| Waiting::ForService { name: name.clone(), condition: *condition }).next()
 }
 
-/// What keeps a service from being begun: what is `unmet`, unless some of it runs, which is made up for in the slots beside it
-/// whatever has become of what it depends on. One that has served before waits for a while and no longer.
+/// What keeps a service from being begun, and until when if there is a bound: what is [`unmet`], unless some of it runs, which is
+/// made up for in the slots beside it whatever has become of what it depends on. One that has served before waits for a while
+/// and no longer.
 pub(crate) fn holds_back(
     state: &State,
-    (id, service): (ServiceId, &Service),
-    unmet: Option<Waiting>,
+    id: ServiceId,
+    service: &Service,
     now: Timestamp,
-    plan: &mut Plan,
-) -> Option<Waiting> {
-    let why = unmet?;
+) -> Option<(Waiting, Option<Timestamp>)> {
+    let why = unmet(state, service)?;
     if state.tasks_of(id).any(|(_, task)| has_started(state, task)) {
         return None;
     }
     let has_served = service.rollout.as_ref().is_some_and(|rollout| rollout.phase == RolloutPhase::Completed);
-    if has_served {
-        let ends = state.tasks_of(id).filter_map(|(_, task)| one_off::end_of(state, task));
-        let until = ends.max()?.plus(COLD_START);
-        if until <= now {
-            return None;
-        }
-        plan.wake(until);
+    if !has_served {
+        return Some((why, None));
     }
-    Some(why)
+    let ends = state.tasks_of(id).filter_map(|(_, task)| one_off::end_of(state, task));
+    let until = ends.max()?.plus(COLD_START);
+    (until > now).then_some((why, Some(until)))
 }
 
 /// Services that wait for this one, or may.
