@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use model::{Capacity, Digest, TaskId, Timestamp};
+use model::{Capacity, Digest, Platform, TaskId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use wire::proto::agent::{Delta, FromAgent, FromManager, Hello, Open, Whole, from_agent, from_manager};
 
@@ -48,6 +48,7 @@ pub struct Config {
     pub address: std::net::SocketAddr,
     pub labels: BTreeMap<String, String>,
     pub capacity: Capacity,
+    pub platform: Platform,
     pub version: String,
     pub managers: BTreeSet<Manager>,
 }
@@ -182,6 +183,7 @@ impl<H: Host, U: Uplink> Agent<H, U> {
             address: self.config.address.to_string(),
             labels: self.config.labels.clone().into_iter().collect(),
             capacity: Some(self.config.capacity.into()),
+            platform: Some((&self.config.platform).into()),
             version: self.config.version.clone(),
             known: self.staff.known().map(Into::into).collect(),
         }

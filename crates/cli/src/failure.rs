@@ -11,7 +11,8 @@ use crate::settle::{NotConverged, Unsuccessful};
 use crate::talk::TalkError;
 use crate::target::TargetError;
 use crate::verbs::{
-    CopyError, LoginError, NoTerminalError, RunError, SaveError, StackNameError, UndeployableError,
+    CopyError, LoginError, NoTerminalError, NotDrained, RunError, SaveError, StackNameError,
+    UndeployableError,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,8 @@ pub(crate) enum Failure {
     Call(#[from] CallError),
     #[error(transparent)]
     NotConverged(#[from] NotConverged),
+    #[error(transparent)]
+    NotDrained(#[from] NotDrained),
     #[error(transparent)]
     Unsuccessful(#[from] Unsuccessful),
     #[error(transparent)]
@@ -59,7 +62,7 @@ impl Failure {
         match self {
             Self::Target(error) => error.exit(),
             Self::Call(error) => error.exit(),
-            Self::NotConverged(_) => Exit::NotConverged,
+            Self::NotConverged(_) | Self::NotDrained(_) => Exit::NotConverged,
             Self::StackName(_) | Self::NoTerminal(_) => Exit::Usage,
             Self::Talk(error) => error.exit(),
             Self::Copy(error) => error.exit(),
@@ -84,6 +87,7 @@ impl Failure {
             Self::Target(_)
             | Self::Call(_)
             | Self::NotConverged(_)
+            | Self::NotDrained(_)
             | Self::Unsuccessful(_)
             | Self::Input(_)
             | Self::StackName(_)
@@ -102,6 +106,7 @@ impl Failure {
     fn details(&self) -> Vec<String> {
         match self {
             Self::NotConverged(error) => error.details(),
+            Self::NotDrained(error) => error.details(),
             Self::Unsuccessful(error) => error.details(),
             Self::Run(error) => error.details(),
             Self::Target(_)
@@ -125,6 +130,7 @@ impl Failure {
             Self::Target(error) => error.hint(),
             Self::Call(error) => error.hint(),
             Self::NotConverged(error) => Some(error.hint()),
+            Self::NotDrained(error) => Some(error.hint()),
             Self::Unsuccessful(error) => Some(error.hint()),
             Self::Undeployable(error) => error.hint.clone(),
             Self::StackName(_) => Some("name the stack: `gantry deploy -f FILE STACK`".to_owned()),

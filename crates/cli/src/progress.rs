@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use wire::proto::api::{Progress, ServiceProgress, TransferProgress};
+use wire::proto::api::{Progress, TransferProgress};
 use wire::proto::model::LayerProgress;
 
 use crate::output::Output;
@@ -42,11 +42,16 @@ impl Display {
     }
 
     pub(crate) fn show(&mut self, progress: &Progress) {
-        let gone = self.gone;
+        let services = progress.services.iter();
+        self.lines(&services.map(|service| (service.service.clone(), line(service, self.gone))).collect());
+    }
+
+    /// A line for each thing that has a name.
+    pub(crate) fn lines(&mut self, now: &BTreeMap<String, String>) {
         match &mut self.kind {
-            Kind::Live { block, lines } => draw(block, lines, &progress.services, gone),
+            Kind::Live { block, lines } => draw(block, lines, now),
             Kind::Lines { output, printed } => {
-                for text in changes(printed, &progress.services, gone) {
+                for text in changes(printed, now) {
                     output.say(&text);
                 }
             }
@@ -54,23 +59,18 @@ impl Display {
     }
 }
 
-fn draw(
-    block: &MultiProgress,
-    lines: &mut BTreeMap<String, ProgressBar>,
-    services: &[ServiceProgress],
-    gone: bool,
-) {
+fn draw(block: &MultiProgress, lines: &mut BTreeMap<String, ProgressBar>, now: &BTreeMap<String, String>) {
     lines.retain(|name, bar| {
-        let is_there = services.iter().any(|service| service.service == *name);
+        let is_there = now.contains_key(name);
         if !is_there {
             bar.finish_and_clear();
             block.remove(bar);
         }
         is_there
     });
-    for service in services {
-        let bar = lines.entry(service.service.clone()).or_insert_with(|| spinner(block));
-        bar.set_message(line(service, gone));
+    for (name, text) in now {
+        let bar = lines.entry(name.clone()).or_insert_with(|| spinner(block));
+        bar.set_message(text.clone());
     }
 }
 
@@ -82,13 +82,12 @@ fn spinner(block: &MultiProgress) -> ProgressBar {
 }
 
 /// The lines that differ from what was printed before, which they replace.
-fn changes(printed: &mut BTreeMap<String, String>, services: &[ServiceProgress], gone: bool) -> Vec<String> {
+fn changes(printed: &mut BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
     let mut changed = Vec::new();
-    for service in services {
-        let text = line(service, gone);
-        if printed.get(&service.service) != Some(&text) {
-            printed.insert(service.service.clone(), text.clone());
-            changed.push(text);
+    for (name, text) in now {
+        if printed.get(name) != Some(text) {
+            printed.insert(name.clone(), text.clone());
+            changed.push(text.clone());
         }
     }
     changed
@@ -237,6 +236,7 @@ fn copy_bar(size: Option<u64>) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use wire::proto::api::ServiceProgress;
     use wire::proto::model::LayerState;
 
     use super::*;
@@ -251,7 +251,10 @@ mod tests {
             ..ServiceProgress::default()
         };
         let mut printed = BTreeMap::new();
-        let mut next = |services: &[ServiceProgress]| changes(&mut printed, services, false);
+        let mut next = |services: &[ServiceProgress]| {
+            let lines = services.iter().map(|service| (service.service.clone(), line(service, false)));
+            changes(&mut printed, &lines.collect())
+        };
         let (db, web) = (service("hello/db", 2), service("hello/web", 0));
         assert_eq!(next(&[db.clone(), web.clone()]), ["hello/db  2/2 ready", "hello/web  0/2 ready"]);
         assert!(next(&[db.clone(), web]).is_empty());

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod attach;
+mod cluster;
 mod commit;
 mod cp;
 mod deploy;
@@ -40,6 +41,7 @@ use crate::session::Session;
 pub(crate) use cp::CopyError;
 pub(crate) use deploy::{StackNameError, UndeployableError};
 pub(crate) use exec::NoTerminalError;
+pub(crate) use node::NotDrained;
 pub(crate) use registry::LoginError;
 pub(crate) use run::RunError;
 pub(crate) use transfer::SaveError;
@@ -75,6 +77,8 @@ pub enum UserCommand {
     #[command(subcommand)]
     Node(node::Node),
     #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    #[command(subcommand)]
     Image(image::Image),
     #[command(subcommand)]
     Registry(registry::Registry),
@@ -109,6 +113,7 @@ impl UserCommand {
             Self::Diff(command) => command.run(session).await,
             Self::Commit(command) => command.run(session).await,
             Self::Node(command) => command.run(session).await,
+            Self::Cluster(command) => command.run(session).await,
             Self::Image(command) => command.run(session).await,
             Self::Registry(command) => command.run(session).await,
             Self::Token(command) => command.run(session).await,

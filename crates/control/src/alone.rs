@@ -108,7 +108,7 @@ pub(crate) fn service(replicas: u32) -> ServiceSpec {
         ports: Vec::new(),
         resources: Resources::default(),
         restart: RestartPolicy::default(),
-        constraints: Vec::new(),
+        placement: model::PlacementPolicy::default(),
         container: ContainerSpec::default(),
         health: Health::default(),
         readiness: None,

@@ -7,6 +7,7 @@ mod inspect;
 mod jobs;
 mod join;
 mod logs;
+mod nodes;
 mod open;
 mod pins;
 mod plan;
@@ -29,14 +30,15 @@ use store::{Leadership, ProposeError};
 use tonic::{Request, Response, Status, Streaming};
 use wire::proto::api::cluster_server::Cluster;
 use wire::proto::api::{
-    ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, HistoryReply, ImageList,
-    ImportChunk, ImportProgress, InspectReply, InspectRequest, JobList, JobRequest, JoinReply, JoinRequest,
-    ListRequest, LogEntry, LoginRegistryReply, LoginRegistryRequest, LogsRequest, NodeList, OpenInput,
-    PlanReply, Progress, PullImageRequest, PushImageRequest, RegistryList, RegistryRequest,
+    ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, DrainProgress,
+    DrainedRequest, HistoryReply, ImageList, ImportChunk, ImportProgress, InspectReply, InspectRequest,
+    JobList, JobRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LoginRegistryReply,
+    LoginRegistryRequest, LogsRequest, NodeList, NodeRequest, OpenInput, PlanReply, Progress,
+    PullImageRequest, PushImageRequest, PutSettingsRequest, RegistryList, RegistryRequest,
     RemoveImageRequest, RemoveStackRequest, RestartRequest, RolloutReply, RolloutRequest, RunOnceReply,
-    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, StackList,
-    SteerRequest, TagImageRequest, TaskList, TokenReply, TransferProgress, UndoRequest, VersionReply,
-    VersionRequest,
+    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, Settings,
+    SettingsRequest, StackList, SteerRequest, TagImageRequest, TaskList, TokenReply, TransferProgress,
+    UndoRequest, UpdateNodeRequest, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
@@ -158,6 +160,7 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::RunNotDone(..)
         | Rejected::NotDue(_)
         | Rejected::RunGoesOn { .. }
+        | Rejected::NodeIsUp(_)
         | Rejected::CannotSteer { .. } => Status::aborted(text),
         Rejected::BadToken => Status::permission_denied(text),
         Rejected::NotFounded | Rejected::NodeUnavailable(_) => Status::unavailable(text),
@@ -172,6 +175,7 @@ fn refused(rejected: &Rejected) -> Status {
         | Rejected::NoJob(_)
         | Rejected::RunOnce(_)
         | Rejected::NothingToUndo(_)
+        | Rejected::TooManyLabels
         | Rejected::TooManyRegistries
         | Rejected::RegistryTooLarge(_) => Status::failed_precondition(text),
     }
@@ -255,6 +259,7 @@ fn affordable(service: &str, replicas: u32) -> Result<(), Status> {
 #[tonic::async_trait]
 impl Cluster for Api {
     type ConvergeStream = Answers<Progress>;
+    type DrainedStream = Answers<DrainProgress>;
     type LogsStream = Answers<LogEntry>;
     type ImportImageStream = Answers<ImportProgress>;
     type CommitTaskStream = Answers<ImportProgress>;
@@ -387,6 +392,40 @@ impl Cluster for Api {
             Leadership::Follower { leader } => leader,
         };
         Ok(Response::new(views::nodes(&state, leader)))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<UpdateNodeRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        nodes::update(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_node(&self, request: Request<NodeRequest>) -> Result<Response<ChangeReply>, Status> {
+        nodes::remove(&self.asked(&request), request.into_inner()).await.map(Response::new)
+    }
+
+    async fn drained(
+        &self,
+        request: Request<DrainedRequest>,
+    ) -> Result<Response<Self::DrainedStream>, Status> {
+        nodes::drained(self, request.into_inner()).map(Response::new)
+    }
+
+    async fn inspect_node(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
+        let state = self.state().await?;
+        inspect::node_alone(&state, &request.into_inner().reference).map(Response::new)
+    }
+
+    async fn get_settings(&self, _: Request<SettingsRequest>) -> Result<Response<Settings>, Status> {
+        Ok(Response::new(nodes::settings(&self.state().await?)))
+    }
+
+    async fn put_settings(
+        &self,
+        request: Request<PutSettingsRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        nodes::configure(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {

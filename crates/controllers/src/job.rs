@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Desired, Ended, Ending, JobSpec, NodeId, Run, ServiceId, Task, TaskId, Timestamp};
+use model::{Desired, Ended, Ending, JobSpec, NodeId, Reservations, Run, ServiceId, Task, TaskId, Timestamp};
 use state::{Command, Service, State, Wanted};
 
 use crate::slots::{self, Creation, Holder, Refill, Row, Standing};
@@ -42,7 +42,7 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
                 slots::remove(tasks, &mut plan);
                 continue;
             }
-            slots::tidy(state, service, *slot, tasks, &mut plan);
+            slots::tidy(state, service, *slot, tasks, now, &mut plan);
             if state.wanted(service, *slot) != Wanted::Empty {
                 stop(tasks, &mut plan);
             }
@@ -87,7 +87,7 @@ impl Stands<'_> {
 impl Work<'_> {
     fn go_on(&mut self, number: u32, run: &Run, slots: &Slots<'_>, plan: &mut Plan) {
         for (slot, tasks) in slots {
-            slots::tidy(self.state, self.service, *slot, tasks, plan);
+            slots::tidy(self.state, self.service, *slot, tasks, self.now, plan);
         }
         let mut standings = Vec::new();
         for slot in self.state.slots(self.service) {
@@ -173,8 +173,11 @@ impl Work<'_> {
     /// One task is enough, and what can be changed of it while it runs is.
     fn hold(&self, run: &Run, holder: &Holder<'_>, plan: &mut Plan) {
         slots::remove(&holder.surplus, plan);
+        slots::end_of_drain(self.state, holder.task, self.now, plan);
         let (id, task) = holder.task;
-        if task.version != run.version && self.state.can_revise(id, run.version).is_ok() {
+        if task.version != run.version
+            && self.state.can_revise(id, run.version, &Reservations::default()).is_ok()
+        {
             plan.commands.push(Command::Revise { task: id, version: run.version });
         }
     }

@@ -87,7 +87,8 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
         }
         Change::Task(id, _) => {
             let dependents = dependencies::dependents(state, id.service);
-            std::iter::once(id.service).chain(dependents).map(Object::Service).collect()
+            let services = std::iter::once(id.service).chain(dependents).chain(leaving(state));
+            services.map(Object::Service).collect::<BTreeSet<_>>().into_iter().collect()
         }
         Change::Image(digest) => vec![Object::Image(*digest)],
         // A node that comes or goes concerns the services that have tasks there or may have, and every image's copies.
@@ -95,7 +96,7 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
             let there = state.tasks_on(*node).map(|(id, _)| id.service);
             let is_global = |(_, service): &(ServiceId, &Service)| service.spec.mode == Mode::Global;
             let may_come = state.services().filter(is_global).map(|(id, _)| id);
-            let services: BTreeSet<ServiceId> = there.chain(may_come).collect();
+            let services: BTreeSet<ServiceId> = there.chain(may_come).chain(leaving(state)).collect();
             let wait = services.iter().flat_map(|id| dependencies::dependents(state, *id));
             let services: BTreeSet<ServiceId> = wait.chain(services.iter().copied()).collect();
             let images = state.images().map(|(digest, _)| Object::Image(digest));
@@ -103,6 +104,11 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
         }
         Change::Cluster | Change::Stack(_) | Change::Registry(_) => Vec::new(),
     }
+}
+
+/// Services with tasks that are to leave their nodes, which is for when another node takes them.
+fn leaving(state: &State) -> impl Iterator<Item = ServiceId> {
+    state.draining().flat_map(|node| state.tasks_on(node)).map(|(id, _)| id.service)
 }
 
 /// Every object there is, in the order in which a full pass plans for them.

@@ -6,12 +6,12 @@
 //! **Invariant:** all of it follows from the state and `now`. Nothing is remembered between two plans, so that another
 //! leader goes on where this one was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    Desired, Ended, FailureAction, Health, NodeId, Publish, Rollout, RolloutPhase, ServiceId, SpecVersion,
-    Task, TaskId, TaskSpec, Timestamp, UpdateOrder, UpdatePolicy,
+    Availability, Desired, Ended, FailureAction, Health, Name, NodeId, Reservations, Rollout, RolloutPhase,
+    ServiceId, SpecVersion, Task, TaskId, TaskSpec, Timestamp, UpdateOrder, UpdatePolicy,
 };
 use state::{Advance, Command, Service, State};
 
@@ -43,6 +43,10 @@ pub(crate) struct Engine<'a> {
     ready_since: Timestamp,
     failed: BTreeSet<u32>,
     failure: Option<(u32, TaskId)>,
+    /// Of each node, the slots that have been looked at whose task is there; counted where so many may share one.
+    sharing: BTreeMap<NodeId, u32>,
+    /// Of each node, what tasks ask for more that are revised.
+    promised: BTreeMap<NodeId, Reservations>,
 }
 
 /// A slot whose task is to be replaced by one of another version.
@@ -52,6 +56,11 @@ struct Outdated {
     task: TaskId,
     want: SpecVersion,
     how: Replace,
+}
+
+/// Why a task is to be made anew elsewhere: for a drain, with the node and the time at which that ends.
+struct Leave {
+    by: Option<(Name, Option<Timestamp>)>,
 }
 
 enum Replace {
@@ -84,6 +93,8 @@ impl<'a> Engine<'a> {
             ready_since: Timestamp::default(),
             failed: BTreeSet::new(),
             failure: None,
+            sharing: BTreeMap::new(),
+            promised: BTreeMap::new(),
         }
     }
 
@@ -153,10 +164,13 @@ impl<'a> Engine<'a> {
     ) {
         let (id, task) = holder.task;
         if task.version == want {
-            self.has_it(slot, holder, plan);
+            match self.must_leave(id, task).filter(|_| holder.yields.is_none()) {
+                Some(Leave { by }) => self.moves(slot, want, holder.task, by, tasks, plan),
+                None => self.has_it(slot, holder, plan),
+            }
         } else if let Some(yields) = holder.yields {
             self.holds_neither(slot, want, holder.task, yields, plan);
-        } else if self.state.can_revise(id, want).is_ok() {
+        } else if self.revises(id, task, want) {
             plan.commands.push(Command::Revise { task: id, version: want });
         } else {
             self.replaces(slot, want, holder.task, tasks, plan);
@@ -224,6 +238,72 @@ impl<'a> Engine<'a> {
         if since <= self.now { Ripe::Done { since } } else { Ripe::At(since) }
     }
 
+    /// Whether a task becomes one of version `want` in place; what it asks for more is promised to it then.
+    fn revises(&mut self, id: TaskId, task: &Task, want: SpecVersion) -> bool {
+        let promised = task.placement.as_ref().map(|at| self.promised.entry(at.node).or_default());
+        let none = Reservations::default();
+        let more = self.state.can_revise(id, want, promised.as_deref().unwrap_or(&none));
+        if let (Ok(more), Some(promised)) = (&more, promised) {
+            promised.cpu.0 += more.cpu.0;
+            promised.memory.0 += more.memory.0;
+        }
+        more.is_ok()
+    }
+
+    /// Whether a task may not stay where it is: its node is being drained, does not meet the constraints any more, or has more of
+    /// the service than may share it.
+    fn must_leave(&mut self, id: TaskId, task: &Task) -> Option<Leave> {
+        let at = task.placement.as_ref()?.node;
+        let node = self.state.node(at)?;
+        let policy = &self.state.template_of(id)?.task.placement;
+        if let Some(most) = policy.max_per_node {
+            let sharing = self.sharing.entry(at).or_default();
+            *sharing += 1;
+            if *sharing > most.get() {
+                return Some(Leave { by: None });
+            }
+        }
+        match node.availability {
+            Availability::Drain { until } => Some(Leave { by: Some((node.name.clone(), until)) }),
+            Availability::Active | Availability::Pause => policy.bars(at, node).map(|_| Leave { by: None }),
+        }
+    }
+
+    /// A slot of the right version whose task is to be elsewhere. A drain takes nothing down that has nowhere else to go, until
+    /// its time is up.
+    fn moves(
+        &mut self,
+        slot: u32,
+        want: SpecVersion,
+        (id, task): Row<'_>,
+        drain: Option<(Name, Option<Timestamp>)>,
+        tasks: &[Row<'_>],
+        plan: &mut Plan,
+    ) {
+        if let Some((node, until)) = drain {
+            if until.is_some_and(|until| until <= self.now) {
+                self.busy += 1;
+                plan.commands.push(Command::SetDesired { task: id, desired: Desired::Stopped });
+                return;
+            }
+            until.iter().for_each(|until| plan.wake(*until));
+            let why = if self.service.spec.task.is_one_off() {
+                Some(Waiting::ForItsEnd { on: node })
+            } else {
+                let is_stuck = task.desired == Desired::Running && !self.state.has_other_place(id, want);
+                is_stuck.then_some(Waiting::ForAnotherNode { than: node })
+            };
+            if let Some(why) = why {
+                plan.notes.push(SlotNote { slot, why });
+                // It serves, and holds up nobody.
+                self.done += u32::from(task.is_ready() && want == self.service.version);
+                self.busy += u32::from(!task.is_ready());
+                return;
+            }
+        }
+        self.replaces(slot, want, (id, task), tasks, plan);
+    }
+
     fn replaces(
         &mut self,
         slot: u32,
@@ -249,8 +329,13 @@ impl<'a> Engine<'a> {
             }
         }
         let is_ready = task.is_ready();
-        let starts_first =
-            is_ready && order(self.service, self.policy, task.version, want) == UpdateOrder::StartFirst;
+        // What moves does not meet its own ports.
+        let order = if task.version == want {
+            self.policy.order
+        } else {
+            order(self.service, self.policy, task.version, want)
+        };
+        let starts_first = is_ready && order == UpdateOrder::StartFirst;
         let how =
             if starts_first { Replace::StartFirst { already_yields, avoid } } else { Replace::StopFirst };
         self.outdated.push(Outdated { is_ready, slot, task: id, want, how });
@@ -442,13 +527,7 @@ pub fn min_healthy(policy: &UpdatePolicy, service: &Service, version: SpecVersio
 /// Which of two tasks of a slot goes first. Two that name the same port of their node cannot be there at once.
 pub fn order(service: &Service, policy: &UpdatePolicy, from: SpecVersion, to: SpecVersion) -> UpdateOrder {
     let fixed = |version: SpecVersion| -> BTreeSet<(model::Protocol, u16)> {
-        let ports = service.templates.get(&version).into_iter().flat_map(|template| &template.task.ports);
-        ports
-            .filter_map(|port| match port.publish {
-                Publish::HostPort(host) => Some((port.protocol, host)),
-                Publish::AnyHostPort => None,
-            })
-            .collect()
+        service.templates.get(&version).into_iter().flat_map(|template| template.task.host_ports()).collect()
     };
     if fixed(from).is_disjoint(&fixed(to)) { policy.order } else { UpdateOrder::StopFirst }
 }

@@ -13,7 +13,7 @@ pub(crate) fn plan(state: &State, id: ServiceId, service: &Service, now: Timesta
     let mut plan = Plan::default();
     let slots = slots::slots(state, id);
     for (slot, tasks) in &slots {
-        slots::tidy(state, service, *slot, tasks, &mut plan);
+        slots::tidy(state, service, *slot, tasks, now, &mut plan);
     }
     let mut creation = Creation::new(id, service);
     // Asked for an empty slot only: most plans find none.

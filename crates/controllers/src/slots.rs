@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    Desired, Ended, Liveness, Mode, NodeId, RestartCondition, ServiceId, SpecVersion, Task, TaskId,
-    TaskVerdict, Timestamp,
+    Availability, Desired, Ended, Liveness, Mode, NodeId, RestartCondition, ServiceId, SpecVersion, Task,
+    TaskId, TaskVerdict, Timestamp,
 };
 use state::{Command, Service, State, Wanted};
 
@@ -119,14 +119,36 @@ impl<'a> Creation<'a> {
 
 /// What an agent is done with gets control's last word, so that the slot no longer counts on it; a slot that is not wanted loses
 /// every task and leaves nothing behind.
-pub(crate) fn tidy(state: &State, service: &Service, slot: u32, tasks: &[Row<'_>], plan: &mut Plan) {
-    match state.wanted(service, slot) {
+pub(crate) fn tidy(
+    state: &State,
+    service: &Service,
+    slot: u32,
+    tasks: &[Row<'_>],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let wanted = state.wanted(service, slot);
+    if wanted == Wanted::AsItIs {
+        tasks.iter().for_each(|task| end_of_drain(state, *task, now, plan));
+    }
+    match wanted {
         Wanted::Filled | Wanted::AsItIs => {
             let ended = tasks.iter().filter(|(_, task)| task.is_live() && task.ended().is_some());
             let conclude = |(id, _): &Row<'_>| Command::Conclude { task: *id, verdict: TaskVerdict::Ended };
             plan.commands.extend(ended.map(conclude));
         }
         Wanted::Empty => remove(tasks, plan),
+    }
+}
+
+/// What runs to its end on a node that is being drained may do so until the drain's time is up.
+pub(crate) fn end_of_drain(state: &State, (id, task): Row<'_>, now: Timestamp, plan: &mut Plan) {
+    let node = task.occupies().and_then(|placement| state.node(placement.node));
+    let Some(Availability::Drain { until: Some(until) }) = node.map(|node| node.availability) else { return };
+    if until > now {
+        plan.wake(until);
+    } else if task.desired.runs() {
+        plan.commands.push(Command::SetDesired { task: id, desired: Desired::Stopped });
     }
 }
 

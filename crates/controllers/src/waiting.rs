@@ -26,7 +26,11 @@ pub enum Waiting {
     ForService { name: Name, condition: Condition },
     /// As many slots of its run are tried as may be at once.
     ForOthers,
-    /// It has an old version; others are being replaced first.
+    /// Its node is being drained, and no other takes it.
+    ForAnotherNode { than: Name },
+    /// Its node is being drained, and what is run once is not begun again elsewhere.
+    ForItsEnd { on: Name },
+    /// It is to be replaced; others are first.
     ItsTurn,
     /// The same, and the rest between two batches is not over.
     Rest { until: Timestamp },
@@ -57,8 +61,10 @@ impl fmt::Display for Waiting {
             Self::OnlyOnce => f.write_str("is run only once, and was begun already"),
             Self::ForService { name, condition } => write!(f, "waits until {name} {}", condition.as_str()),
             Self::ForOthers => f.write_str("waits until one of the others is done"),
-            Self::ItsTurn => f.write_str("has an old version and waits for its turn"),
-            Self::Rest { .. } => f.write_str("has an old version and waits until the delay is over"),
+            Self::ForAnotherNode { than } => write!(f, "stays on {than}, since no other node takes it"),
+            Self::ForItsEnd { on } => write!(f, "runs to its end on {on}, since it is run only once"),
+            Self::ItsTurn => f.write_str("is to be replaced and waits for its turn"),
+            Self::Rest { .. } => f.write_str("is to be replaced and waits until the delay is over"),
             Self::Trial { .. } => f.write_str("is ready and has to stay so for a while"),
             Self::Promotion => f.write_str("has an old version until the canaries are promoted"),
             Self::Paused => f.write_str("has an old version, and the rollout is paused"),

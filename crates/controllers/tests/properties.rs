@@ -28,6 +28,18 @@ const PASSES: usize = 20;
 /// Longer than any slot rests after a failure.
 const A_WHILE: Duration = Duration::from_secs(61);
 
+/// What the operator may want of a node.
+const AVAILABILITIES: [&str; 4] = ["drain NODE", "drain NODE 30s", "hold NODE", "activate NODE"];
+
+/// How a service may say where it is to be. Two of the third fill a node, so that the job, which goes before it, takes its place.
+const PLACEMENTS: [&str; 5] = [
+    "",
+    "most-per-node=2 spread=node.labels.zone",
+    "cpu=32 priority=-5",
+    "constraint \"node.labels.zone != b\"",
+    "strategy=binpack order=start-first",
+];
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Without a number it is global; `job` is in the file or not.
@@ -35,6 +47,7 @@ enum Step {
         replicas: Option<u32>,
         command: u8,
         job: bool,
+        placement: usize,
     },
     Scale {
         replicas: u32,
@@ -50,6 +63,12 @@ enum Step {
     },
     Down(Index),
     Up(Index),
+    /// The operator drains it, pauses it or has it take tasks again.
+    Make(usize, Index),
+    /// The operator says in which zone it is.
+    Label(Index, bool),
+    /// A node that is down is given up, and another joins under its name.
+    Replace(Index),
     Wait(u64),
     Plan,
     Place,
@@ -82,14 +101,17 @@ enum Act {
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
-        3 => (prop::option::weighted(0.8, 0u32..=4), 1u8..=3, any::<bool>())
-            .prop_map(|(replicas, command, job)| Step::Deploy { replicas, command, job }),
+        3 => (prop::option::weighted(0.8, 0u32..=4), 1u8..=3, any::<bool>(), 0..PLACEMENTS.len())
+            .prop_map(|(replicas, command, job, placement)| Step::Deploy { replicas, command, job, placement }),
         2 => (0u32..=5).prop_map(|replicas| Step::Scale { replicas }),
         1 => Just(Step::Remove),
         1 => index().prop_map(|holder| Step::Import { holder }),
         1 => any::<bool>().prop_map(|automatic| Step::Pull { automatic }),
         3 => index().prop_map(Step::Down),
         3 => index().prop_map(Step::Up),
+        2 => (0..AVAILABILITIES.len(), index()).prop_map(|(how, node)| Step::Make(how, node)),
+        1 => (index(), any::<bool>()).prop_map(|(node, zone)| Step::Label(node, zone)),
+        1 => index().prop_map(Step::Replace),
         2 => (0u64..40).prop_map(Step::Wait),
         8 => Just(Step::Plan),
         8 => Just(Step::Place),
@@ -202,11 +224,14 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
     let is_deployed = deployed.is_some();
     let is_replicated = deployed.is_some_and(|(_, service)| service.spec.mode != Mode::Global);
     match step {
-        Step::Deploy { replicas, command, job } => {
-            let job = if *job { "service hello/job x2 job" } else { "" };
+        Step::Deploy { replicas, command, job, placement } => {
+            let job = if *job { "service hello/job x2 job cpu=40" } else { "" };
+            let placement = PLACEMENTS[*placement];
             world.run("service hello/job x1\n without hello/job");
             let mode = replicas.map_or_else(|| "global".to_owned(), |replicas| format!("x{replicas}"));
-            world.run(&format!("service hello/web {mode} port=80 command=v{command}\n {job}\n deploy"));
+            world.run(&format!(
+                "service hello/web {mode} port=80 command=v{command} {placement}\n {job}\n deploy"
+            ));
         }
         Step::Scale { replicas } if is_replicated => world.run(&format!("scale web {replicas}")),
         Step::Remove if is_deployed => world.run("rm hello"),
@@ -215,6 +240,18 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
         Step::Pull { automatic } => world.run(if *automatic { "pinned app" } else { "pull app" }),
         Step::Down(node) => world.run(&format!("down {}", name(node))),
         Step::Up(node) => world.run(&format!("up {}", name(node))),
+        Step::Make(how, node) => world.run(&AVAILABILITIES[*how].replace("NODE", &name(node))),
+        Step::Label(node, zone) => {
+            world.run(&format!("label {} zone={}", name(node), if *zone { "a" } else { "b" }));
+        }
+        Step::Replace(node) => {
+            let name = name(node);
+            let id = world.node(&name);
+            if !is_up(&world.state, id) {
+                agents.under_way.retain(|(node, ..)| *node != id);
+                world.run(&format!("remove {name}\n nodes {name}"));
+            }
+        }
         Step::Wait(seconds) => world.now = world.now.plus(Duration::from_secs(*seconds)),
         Step::Plan => drop(world.plan()),
         Step::Place => drop(world.place()),
@@ -240,6 +277,7 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
 
 /// The faults stop: every node comes back, or one does and the others that are down stay away; agents do as told.
 fn recover(world: &mut World, all_return: bool) {
+    world.run("activate n1\n activate n2\n activate n3");
     world.run(if all_return { "up n1 n2 n3" } else { "up n1" });
     for _ in 0..PASSES {
         world.plan();
@@ -282,7 +320,11 @@ fn services_are_as_declared(world: &World) {
             task.desired.runs() && task.is_ready() && world.state.wanted(service, id.slot) == Wanted::Filled
         };
         let is_left = |task: &Task| task.placement.is_some() || task.is_live();
-        let surplus: Vec<_> = active.iter().filter(|held| !wanted(held) && is_left(held.1)).collect();
+        let waits = |held: &(TaskId, &Task)| {
+            world.state.wanted(service, held.0.slot) != Wanted::Empty && has_no_place(world, held.0)
+        };
+        let surplus: Vec<_> =
+            active.iter().filter(|held| !wanted(held) && is_left(held.1) && !waits(held)).collect();
         assert!(surplus.is_empty(), "{id} has tasks that it should not have: {surplus:#?}");
         // So does a rollout that has failed.
         let mut held_back = service.rollout.as_ref().is_some_and(model::Rollout::is_halted);
@@ -290,6 +332,10 @@ fn services_are_as_declared(world: &World) {
             let holders: Vec<_> = active.iter().filter(|held| held.0.slot == slot && wanted(held)).collect();
             let over = last_word(service, world.state.tasks_of(id).filter(|(id, _)| id.slot == slot));
             held_back |= over == Some(Ended::GaveUp);
+            if active.iter().any(|(task, _)| task.slot == slot && has_no_place(world, *task)) {
+                held_back = true;
+                continue;
+            }
             let expected = usize::from(over.is_none() || !holders.is_empty());
             assert_eq!(holders.len(), expected, "tasks in slot {slot} of {id}:\n{}", world.tasks());
         }
@@ -297,6 +343,12 @@ fn services_are_as_declared(world: &World) {
         let outdated = active.iter().filter(|held| wanted(held) && held.1.version != service.version).count();
         assert!(held_back || outdated == 0, "{id} has old tasks that nothing holds back:\n{}", world.tasks());
     }
+}
+
+/// Whether a task waits for a node, and none can take it.
+fn has_no_place(world: &World, task: TaskId) -> bool {
+    let waits = world.state.unplaced().any(|unplaced| unplaced == task);
+    waits && !scheduler::explain(&world.state, task).reasons.is_empty()
 }
 
 /// A run that goes on has a task in each slot that has not succeeded, and one that is over has none.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Limits, PullPolicy, Resources, RestartPolicy, TaskSpec, Template};
+use crate::{Limits, PlacementPolicy, PullPolicy, Resources, RestartPolicy, TaskSpec, Template};
 
 /// What has to be done for a task of one version to be of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ fn unchangeable(spec: &TaskSpec) -> TaskSpec {
         ports,
         resources: _,
         restart: _,
-        constraints: _,
+        placement: _,
         container,
         health,
         readiness,
@@ -61,7 +61,7 @@ fn unchangeable(spec: &TaskSpec) -> TaskSpec {
         ports: ports.clone(),
         resources: Resources::default(),
         restart: RestartPolicy::default(),
-        constraints: Vec::new(),
+        placement: PlacementPolicy::default(),
         container: container.clone(),
         health: health.clone(),
         readiness: readiness.clone(),

@@ -15,6 +15,7 @@ mod image;
 mod job;
 mod name;
 mod node;
+mod placement;
 mod quantity;
 mod registry;
 mod rollout;
@@ -23,7 +24,7 @@ mod service;
 mod signal;
 mod task;
 
-pub use constraint::{Comparison, Constraint, InvalidConstraint, Subject};
+pub use constraint::{Attribute, Comparison, Constraint, InvalidConstraint};
 pub use container::{
     Access, Bind, Blkio, Capabilities, Capability, ContainerSpec, Device, DeviceKind, DeviceRule, Dns,
     HostAddress, HostEntry, InvalidDevice, LogDriver, Logging, Mount, MountKind, Namespaces, Privileges,
@@ -38,7 +39,8 @@ pub use ids::{
 pub use image::{Digest, Image, ImageName, InvalidDigest, InvalidImageName};
 pub use job::{Ending, Job, JobSpec, Run, RunCause, RunEnd, SkipReason, Skipped};
 pub use name::{InvalidName, Name, ServiceName};
-pub use node::{Availability, Capacity, Liveness, Node, Role, Subnet};
+pub use node::{Availability, Capacity, Liveness, MAX_LABEL, MAX_LABELS, Node, Role, Subnet};
+pub use placement::{Affinity, Barred, InvalidPlatform, PlacementPolicy, Platform, Priority, Strategy, Wish};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu, Timestamp};
 pub use registry::{Credential, InvalidOrigin, InvalidRegistryName, Origin, Registry, RegistryName, Secret};
 pub use rollout::{Cause, FailureAction, Rollout, RolloutPhase, UpdateOrder, UpdatePolicy};

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::{Bytes, MilliCpu, Name, Timestamp};
+use crate::{Bytes, MilliCpu, Name, Platform, Timestamp};
+
+/// The longest name or value of a label.
+pub const MAX_LABEL: usize = 255;
+
+/// The most labels that the operator gives one node.
+pub const MAX_LABELS: usize = 64;
 
 /// One machine of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +19,13 @@ pub struct Node {
     pub role: Role,
     /// Where other nodes reach its daemon.
     pub address: SocketAddr,
+    /// What the operator says of it.
     pub labels: BTreeMap<String, String>,
+    /// What its own configuration says.
+    pub engine_labels: BTreeMap<String, String>,
     pub capacity: Capacity,
+    /// `None` until it has had a session.
+    pub platform: Option<Platform>,
     pub availability: Availability,
     pub liveness: Liveness,
     /// The addresses of its containers.
@@ -23,11 +34,38 @@ pub struct Node {
     pub version: String,
 }
 
+impl Node {
+    /// The operator's label of this name; where there is none, its own.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).or_else(|| self.engine_labels.get(key)).map(String::as_str)
+    }
+
+    /// Whether it is there and wanted for new tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.liveness == Liveness::Ready && self.availability == Availability::Active
+    }
+
+    /// Every label that it has, as constraints see them.
+    pub fn all_labels(&self) -> BTreeMap<&str, &str> {
+        let all = self.engine_labels.iter().chain(&self.labels);
+        all.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Votes in the Raft group and serves the API; it runs tasks as well.
     Manager,
     Worker,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// What a node has to give to tasks.
@@ -43,8 +81,21 @@ pub enum Availability {
     Active,
     /// Keeps its tasks and gets no new ones.
     Pause,
-    /// Loses its tasks.
-    Drain,
+    /// Its tasks go elsewhere, each service at the pace of its rollouts; what can go nowhere stays until `until`, and what runs
+    /// to its end as well.
+    Drain {
+        until: Option<Timestamp>,
+    },
+}
+
+impl Availability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pause => "pause",
+            Self::Drain { .. } => "drain",
+        }
+    }
 }
 
 /// What the dispatcher knows of a node.
@@ -78,6 +129,11 @@ impl Subnet {
         (base + 2..base + (1 << (32 - self.prefix)) - 1).map(Ipv4Addr::from)
     }
 
+    /// How many addresses [`Subnet::hosts`] has.
+    pub fn size(&self) -> u32 {
+        (1_u32 << (32 - self.prefix)).saturating_sub(3)
+    }
+
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let mask = u32::MAX << (32 - self.prefix);
         u32::from(address) & mask == u32::from(self.base)
@@ -99,6 +155,7 @@ mod tests {
         let subnet = Subnet { base: Ipv4Addr::new(10, 1, 2, 0), prefix: 24 };
         assert_eq!(subnet.gateway(), Ipv4Addr::new(10, 1, 2, 1));
         assert_eq!(subnet.hosts().count(), 253);
+        assert_eq!(subnet.size(), 253);
         assert!(subnet.hosts().all(|a| subnet.contains(a) && a != subnet.gateway()));
         assert!(!subnet.contains(Ipv4Addr::new(10, 1, 3, 1)));
     }

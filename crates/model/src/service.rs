@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Bytes, Constraint, ContainerSpec, Digest, Health, ImageName, JobSpec, MilliCpu, Name, Readiness,
+    Bytes, ContainerSpec, Digest, Health, ImageName, JobSpec, MilliCpu, Name, PlacementPolicy, Readiness,
     Timestamp, UpdatePolicy,
 };
 
@@ -108,6 +108,14 @@ impl ServiceSpec {
 }
 
 impl TaskSpec {
+    /// The ports of its node that it names.
+    pub fn host_ports(&self) -> impl Iterator<Item = (Protocol, u16)> {
+        self.ports.iter().filter_map(|port| match port.publish {
+            Publish::HostPort(host) => Some((port.protocol, host)),
+            Publish::AnyHostPort => None,
+        })
+    }
+
     /// Whether it is run once and never again.
     pub fn is_one_off(&self) -> bool {
         self.labels.contains_key(ServiceSpec::ONE_OFF)
@@ -133,8 +141,7 @@ pub struct TaskSpec {
     pub ports: Vec<PortSpec>,
     pub resources: Resources,
     pub restart: RestartPolicy,
-    /// All must admit a node.
-    pub constraints: Vec<Constraint>,
+    pub placement: PlacementPolicy,
     pub container: ContainerSpec,
     pub health: Health,
     pub readiness: Option<Readiness>,

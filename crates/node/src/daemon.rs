@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, LoadConfigError, Start};
 use crate::credentials::{self, IdentifyError};
-use crate::host::{capacity, wall_clock};
+use crate::host::{capacity, platform, wall_clock};
 use crate::server::{Doors, ManagerServices, ServeError, serve};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -377,6 +377,7 @@ fn agent_config(config: &Config, node: NodeId, told: &BTreeMap<NodeId, SocketAdd
             cpu: model::MilliCpu(capacity.cpu_millis),
             memory: model::Bytes(capacity.memory_bytes),
         }),
+        platform: platform(),
         version: VERSION.to_owned(),
         managers: told.chain([own]).collect(),
     }

@@ -19,6 +19,12 @@ pub(crate) fn capacity() -> model::Capacity {
     }
 }
 
+/// What images have to be made for to run here.
+pub(crate) fn platform() -> model::Platform {
+    let arch = model::Platform::plain_arch(std::env::consts::ARCH);
+    model::Platform { os: std::env::consts::OS.to_owned(), arch: arch.to_owned() }
+}
+
 /// `MemTotal: 24 kB`, see proc(5).
 fn memory(meminfo: &Path) -> Option<Bytes> {
     let text = std::fs::read_to_string(meminfo).ok()?;

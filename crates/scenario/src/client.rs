@@ -5,6 +5,7 @@
 
 mod belief;
 mod menu;
+mod operator;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::trace::Trace;
 
 pub(crate) use belief::{Belief, Op, Turn};
 pub(crate) use menu::Importer;
+pub(crate) use operator::Operator;
 
 /// How long a user waits for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);

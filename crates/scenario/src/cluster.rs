@@ -206,6 +206,7 @@ impl Cluster {
             address: address(node),
             labels: BTreeMap::from([("zone".to_owned(), format!("z{}", node.0 % 2))]),
             capacity: machine.capacity,
+            platform: "linux/amd64".parse().expect("that is a platform"),
             version: "0.0.0".to_owned(),
             managers,
         };

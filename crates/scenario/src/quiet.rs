@@ -143,8 +143,17 @@ fn slots(state: &State) -> Option<String> {
                 Waiting::GivenUp | Waiting::Completed | Waiting::OnlyOnce | Waiting::ForService { .. }
             )
         };
-        let for_a_person =
-            |why: &Waiting| matches!(why, Waiting::Promotion | Waiting::Paused | Waiting::Failed);
+        // A node that is drained for good keeps what has nowhere else to go.
+        let for_a_person = |why: &Waiting| {
+            matches!(
+                why,
+                Waiting::Promotion
+                    | Waiting::Paused
+                    | Waiting::Failed
+                    | Waiting::ForAnotherNode { .. }
+                    | Waiting::ForItsEnd { .. }
+            )
+        };
         let given: BTreeSet<u32> = plan.notes.iter().filter(|n| final_word(&n.why)).map(|n| n.slot).collect();
         let tasks = state.tasks_of(id).filter(|(_, task)| task.is_live() && task.desired.runs());
         let live: BTreeMap<u32, _> = tasks.map(|(id, task)| (id.slot, (id, task))).collect();

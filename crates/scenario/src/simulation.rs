@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, RngSeed, UnhandledPanic};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::client::{Belief, Importer, User};
+use crate::client::{Belief, Importer, Operator, User};
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::faults::Mischief;
@@ -121,6 +121,7 @@ async fn live(seed: u64, options: &Options, trace: &Trace) -> Result<()> {
     }
     let mut importing = JoinSet::new();
     importing.spawn(importer.run(until));
+    importing.spawn(Operator::new(seed, &cluster).run(until));
     Mischief::new(seed).run(&mut cluster, until).await?;
 
     trace.line("peace");

@@ -1,116 +1,210 @@
 //! Pure placement: a node for each unplaced task, or the sentence that says why none.
 //!
-//! [`place`] is for the reconcile loop, [`explain`] for whoever asks why a task has no node. A node is admitted by
-//! [`filter`]'s ordered table, and the best of those admitted is the one that spreads the service the furthest.
+//! [`place`] is for the reconcile loop, [`explain`] for whoever asks why a task has no node. Tasks that are alike are a class,
+//! for which the nodes that may ever take one are put in order once: [`candidates`] is that order, [`rank`] what it goes by, and
+//! [`preempt`] what is done where none is left and something less important runs.
+//! Whether a node can take a task is `state`'s to say, in `state::Demand`.
 //!
 //! **Invariant:** a decision depends on the state and the task alone; ties break by node id.
 
-mod filter;
+mod candidates;
+mod preempt;
+mod rank;
 
 use std::collections::BTreeMap;
 
-use model::{Node, NodeId, ServiceId, SpecVersion, TaskId};
-use state::{Command, Occupancy, Proposal, State};
+use model::{
+    Attribute, Constraint, Desired, NodeId, PlacementPolicy, Platform, Priority, ServiceId, SpecVersion,
+    Task, TaskId,
+};
+use state::{Command, Demand, Explanation, Occupancy, Proposal, State, Unfit};
 
-pub use filter::{Explanation, Unfit};
+use candidates::{Candidates, Groups};
+use preempt::Rooms;
 
 /// Tasks of one are alike as far as any node can tell.
-type Kind = (ServiceId, SpecVersion, Option<NodeId>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    service: ServiceId,
+    version: SpecVersion,
+    bound: Option<NodeId>,
+    avoid: Option<NodeId>,
+}
+
+/// What decides which nodes may ever have a task, and over what it is spread.
+type Asked<'a> = (&'a [Constraint], Option<&'a Platform>, &'a [Attribute]);
 
 /// What was decided for the tasks that were asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// `Assign` commands, in the order in which they have to be judged.
+    /// `Assign` commands, and such as stop what makes room, in the order in which they have to be judged.
     pub commands: Vec<Command>,
     pub unplaced: BTreeMap<TaskId, Explanation>,
 }
 
-/// Finds a node for each of `pending`, oldest first, each decision seeing the ones before it, until `most` of them have
-/// one. What stands behind those is neither placed nor explained.
+/// Finds a node for each of `pending`, what has the highest priority first and then the oldest, each decision seeing the ones
+/// before it, until there are `most` commands. What stands behind those is neither placed nor explained.
 pub fn place(state: &State, pending: &[TaskId], most: usize) -> Placement {
-    let mut decided = state.clone();
-    let mut placement = Placement::default();
-    // Tasks that are alike fare alike: nodes only fill up while this goes on, so that what none of them takes now none
-    // takes later, and the node that a task is to avoid bars it from no other.
-    let mut hopeless: BTreeMap<Kind, Explanation> = BTreeMap::new();
-    for task in pending {
-        if placement.commands.len() == most {
+    let shunned = state.shunned();
+    let mut pass = Pass { decided: state.clone(), rooms: Rooms::default(), placement: Placement::default() };
+    let mut groups: BTreeMap<Asked<'_>, Groups> = BTreeMap::new();
+    for (kind, tasks) in classes(state, pending) {
+        let Some(demand) = tasks.first().and_then(|task| state.demand(*task, kind.version, &shunned)) else {
+            continue;
+        };
+        let PlacementPolicy { constraints, platform, spread_over, .. } = &demand.spec.placement;
+        let asked = (constraints.as_slice(), platform.as_ref(), spread_over.as_slice());
+        let groups = groups.entry(asked).or_insert_with(|| Groups::new(&pass.decided, &demand));
+        if !pass.place(&demand, groups, kind.avoid, &tasks, most) {
             break;
         }
-        let kind = state.task(*task).map(|row| (task.service, row.version, state.bound_to(*task)));
-        if let Some(explanation) = kind.and_then(|kind| hopeless.get(&kind)) {
-            placement.unplaced.insert(*task, explanation.clone());
-            continue;
-        }
-        match choose(&decided, *task) {
-            Ok(node) => {
-                let command = Command::Assign { task: *task, node };
-                let proposal =
-                    Proposal { at: decided.time(), request: None, by: None, commands: vec![command.clone()] };
-                let applied = decided.apply(decided.applied(), &proposal);
-                // `choose` asks the same questions as `apply`, save for free ports, which only run out here.
-                match applied.outcomes.first() {
-                    Some(Ok(_)) => placement.commands.push(command),
-                    Some(Err(_)) | None => {
-                        placement.unplaced.insert(*task, explain(&decided, *task));
-                    }
+    }
+    pass.placement
+}
+
+struct Pass {
+    /// The state with all that has been decided.
+    decided: State,
+    rooms: Rooms,
+    placement: Placement,
+}
+
+impl Pass {
+    /// Tells whether there is room for more commands.
+    fn place(
+        &mut self,
+        demand: &Demand<'_>,
+        groups: &mut Groups,
+        avoid: Option<NodeId>,
+        tasks: &[TaskId],
+        most: usize,
+    ) -> bool {
+        let mut candidates = Candidates::new(&self.decided, demand, groups, avoid);
+        let mut why: Option<Explanation> = None;
+        let mut may_make_room = true;
+        for task in tasks {
+            if self.placement.commands.len() >= most {
+                candidates.give_back(&self.decided);
+                return false;
+            }
+            if why.is_none() && self.assign(demand, &mut candidates, *task) {
+                continue;
+            }
+            // Nodes only fill up, so that what none of them takes now none takes later.
+            let why = why.get_or_insert_with(|| self.explain(demand));
+            let mut why = why.clone();
+            if may_make_room && preempt::may_help(&why) {
+                match self.rooms.make(&self.decided, demand) {
+                    Some(room) => why.hint = Some(self.make_room(room)),
+                    None => may_make_room = false,
                 }
             }
-            Err(explanation) => {
-                hopeless.extend(kind.map(|kind| (kind, explanation.clone())));
-                placement.unplaced.insert(*task, explanation);
+            self.placement.unplaced.insert(*task, why);
+        }
+        candidates.give_back(&self.decided);
+        true
+    }
+
+    /// Whether one of the candidates has the task now.
+    fn assign(&mut self, demand: &Demand<'_>, candidates: &mut Candidates<'_>, task: TaskId) -> bool {
+        while let Some(node) = candidates.next(&self.decided) {
+            // The command asks the same questions, save for free ports, which only run out here.
+            if self.fits(demand, node).is_ok() && self.decide(Command::Assign { task, node }) {
+                candidates.has_taken(node, rank::rank(&self.decided, demand, node));
+                return true;
             }
         }
+        false
     }
-    placement
+
+    /// Whether a node that may ever take such a task takes one now.
+    fn fits(&self, demand: &Demand<'_>, id: NodeId) -> Result<(), Unfit> {
+        let Some(node) = self.decided.node(id) else { return Err(Unfit::Down) };
+        if self.rooms.is_kept(id, demand.spec.placement.priority) {
+            return Err(Unfit::Kept);
+        }
+        match self.decided.occupied(id) {
+            Some(occupancy) => demand.has_room(node, occupancy),
+            None => demand.has_room(node, &Occupancy::default()),
+        }
+    }
+
+    fn explain(&self, demand: &Demand<'_>) -> Explanation {
+        let mut why = Explanation::default();
+        for (id, node) in candidates::nodes(&self.decided, demand) {
+            if let Err(unfit) = demand.may_ever(id, node).and_then(|()| self.fits(demand, id)) {
+                why.add(unfit);
+            }
+        }
+        why.look_for_slips(&self.decided);
+        why
+    }
+
+    /// Says where there is going to be room.
+    fn make_room(&mut self, room: preempt::Room) -> String {
+        for task in room.stop {
+            self.decide(Command::SetDesired { task, desired: Desired::Stopped });
+        }
+        let name = self.decided.node(room.node).map(|node| node.name.to_string());
+        format!("room is being made on {}", name.unwrap_or_default())
+    }
+
+    fn decide(&mut self, command: Command) -> bool {
+        let at = self.decided.time();
+        let proposal = Proposal { at, request: None, by: None, commands: vec![command.clone()] };
+        let applied = self.decided.apply(self.decided.applied(), &proposal);
+        let is_done = matches!(applied.outcomes.as_slice(), [Ok(_)]);
+        if is_done {
+            self.placement.commands.push(command);
+        }
+        is_done
+    }
+}
+
+/// The classes of `pending`, in the order in which they are placed, each with its tasks by age.
+fn classes(state: &State, pending: &[TaskId]) -> Vec<(Kind, Vec<TaskId>)> {
+    let mut classes: Vec<(Kind, Vec<TaskId>)> = Vec::new();
+    for id in pending {
+        let Some(Task { version, avoid, .. }) = state.task(*id) else { continue };
+        let kind = Kind { service: id.service, version: *version, bound: state.bound_to(*id), avoid: *avoid };
+        // Tasks come by service, so that those that are alike are mostly neighbours.
+        let of_service = classes.iter_mut().rev().take_while(|(known, _)| known.service == id.service);
+        match of_service.into_iter().find(|(known, _)| *known == kind) {
+            Some((_, tasks)) => tasks.push(*id),
+            None => classes.push((kind, vec![*id])),
+        }
+    }
+    classes.sort_by_key(|(kind, _)| std::cmp::Reverse(priority(state, kind)));
+    classes
+}
+
+fn priority(state: &State, kind: &Kind) -> Priority {
+    let template = state.service(kind.service).and_then(|service| service.templates.get(&kind.version));
+    template.map(|template| template.task.placement.priority).unwrap_or_default()
 }
 
 /// Why no node is free for `task`; without reasons when one is.
 pub fn explain(state: &State, task: TaskId) -> Explanation {
-    choose(state, task).err().unwrap_or_default()
+    let Some(version) = state.task(task).map(|task| task.version) else { return Explanation::default() };
+    let Some(demand) = state.demand(task, version, &state.shunned()) else { return Explanation::default() };
+    explain_demand(state, &demand, None)
 }
 
-fn choose(state: &State, id: TaskId) -> Result<NodeId, Explanation> {
-    let (Some(task), Some(template)) = (state.task(id), state.template_of(id)) else {
-        return Err(Explanation::default());
-    };
+/// Why no node but the one that it is on would take `task`, made anew in `version`; without reasons when one would.
+pub fn explain_move(state: &State, task: TaskId, version: SpecVersion) -> Explanation {
+    let Some(demand) = state.demand(task, version, &state.shunned()) else { return Explanation::default() };
+    let here = state.task(task).and_then(|task| task.placement.as_ref()).map(|placement| placement.node);
+    explain_demand(state, &demand, here)
+}
+
+fn explain_demand(state: &State, demand: &Demand<'_>, but: Option<NodeId>) -> Explanation {
     let mut explanation = Explanation::default();
-    let mut best: Option<(Rank, NodeId)> = None;
-    let bound = state.bound_to(id);
-    for (node_id, node) in state.nodes().filter(|(node, _)| bound.is_none_or(|bound| bound == *node)) {
-        let occupancy = state.occupancy(node_id);
-        match filter::admits(node, &occupancy, &template.task) {
+    for (id, node) in candidates::nodes(state, demand).filter(|(id, _)| Some(*id) != but) {
+        match demand.admits(id, node, &state.occupancy(id)) {
+            Ok(()) => return Explanation::default(),
             Err(unfit) => explanation.add(unfit),
-            Ok(()) => {
-                let rank = rank(id, task.avoid == Some(node_id), node, &occupancy);
-                if best.as_ref().is_none_or(|(known, _)| rank < *known) {
-                    best = Some((rank, node_id));
-                }
-            }
         }
     }
-    best.map(|(_, node)| node).ok_or(explanation)
-}
-
-/// Lower is better, compared from the first field on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// The task before it failed there.
-    avoided: bool,
-    of_service: u32,
-    /// Thousandths of the fuller of CPU and memory that is reserved.
-    reserved: u64,
-    tasks: u32,
-}
-
-fn rank(id: TaskId, avoided: bool, node: &Node, occupancy: &Occupancy) -> Rank {
-    let share = |part: u64, whole: u64| part.saturating_mul(1000).checked_div(whole).unwrap_or_default();
-    let cpu = share(occupancy.reserved.cpu.0, node.capacity.cpu.0);
-    let memory = share(occupancy.reserved.memory.0, node.capacity.memory.0);
-    Rank {
-        avoided,
-        of_service: occupancy.of_service(id.service),
-        reserved: cpu.max(memory),
-        tasks: occupancy.tasks,
-    }
+    explanation.look_for_slips(state);
+    explanation
 }

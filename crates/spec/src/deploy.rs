@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Constraint, InvalidConstraint, MAX_REPLICAS, RestartCondition, RestartPolicy, UpdatePolicy};
+use model::{MAX_REPLICAS, RestartCondition, RestartPolicy, UpdatePolicy};
 
 use crate::limits::{self, Amounts};
+use crate::placement::{self, Placement};
 use crate::problem::{Report, Span, shown};
 use crate::rollout::{self, Way};
 use crate::tree::{Entry, Node};
@@ -20,7 +21,7 @@ pub(crate) struct Deploy {
     pub(crate) limits: Amounts,
     pub(crate) reservations: Amounts,
     pub(crate) restart: Option<Restarts>,
-    pub(crate) constraints: Vec<Constraint>,
+    pub(crate) placement: Placement,
     pub(crate) update: UpdatePolicy,
     pub(crate) rollback: UpdatePolicy,
     /// Where it says how its versions change.
@@ -77,7 +78,7 @@ pub(crate) fn deploy(node: &Node, report: &mut Report<'_>) -> Deploy {
             }
             "resources" => resources(value, &mut deploy, report),
             "restart_policy" => deploy.restart = Some(restart_policy(value, report)),
-            "placement" => deploy.constraints = placement(value, report),
+            "placement" => deploy.placement = placement::placement(value, report),
             _ => keys::refuse(key, keys::DEPLOY, report),
         }
     }
@@ -146,32 +147,4 @@ fn condition(node: &Node, report: &mut Report<'_>) -> Option<RestartCondition> {
             None
         }
     }
-}
-
-fn placement(node: &Node, report: &mut Report<'_>) -> Vec<Constraint> {
-    let mut constraints = Vec::new();
-    for Entry { key, value } in typed::entries(node, "`placement`", report) {
-        match key.text.as_str() {
-            "constraints" => {
-                let items = typed::items(value, "`constraints`", report);
-                constraints = items.iter().filter_map(|item| constraint(item, report)).collect();
-            }
-            _ => keys::refuse(key, keys::PLACEMENT, report),
-        }
-    }
-    constraints
-}
-
-fn constraint(node: &Node, report: &mut Report<'_>) -> Option<Constraint> {
-    let text = typed::string(node, "each item of `constraints`", report)?;
-    text.parse()
-        .map_err(|error: InvalidConstraint| {
-            // The operand may be long and strange.
-            let message = match &error {
-                InvalidConstraint::Malformed(text) => InvalidConstraint::Malformed(shown(text)),
-                InvalidConstraint::Subject(key) => InvalidConstraint::Subject(shown(key)),
-            };
-            report.error(node.span, message.to_string());
-        })
-        .ok()
 }

@@ -5,9 +5,9 @@ use model::{Health, JobSpec, Readiness, Schedule};
 use crate::problem::{Report, Span};
 use crate::tree::{Entry, Node};
 use crate::typed::{self, Placed};
-use crate::{job, keys, probe, rollout};
+use crate::{job, keys, placement, probe, rollout};
 
-const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout", "job", "schedule"];
+const SERVICE: &[&str] = &["health", "readiness", "hardened", "rollout", "job", "schedule", "placement"];
 const PROJECT: &[&str] = &["hardened"];
 
 /// What a service's `x-gantry` says.
@@ -19,6 +19,7 @@ pub(crate) struct Extension {
     pub(crate) rollout: rollout::Extra,
     /// Where it says so.
     pub(crate) rolled_out: Option<Span>,
+    pub(crate) placement: placement::Extra,
     pub(crate) job: Placed<JobSpec>,
     /// `None` in it is one that cannot be, which has been reported.
     pub(crate) schedule: Placed<Option<Schedule>>,
@@ -33,6 +34,7 @@ pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
             "hardened" => extension.hardened = typed::boolean(value, "`hardened`", report),
             "schedule" => extension.schedule = Some((key.span, job::schedule(value, report))),
             "job" => extension.job = Some((key.span, job::job(value, report))),
+            "placement" => extension.placement = placement::extra(value, report),
             "rollout" => {
                 extension.rollout = rollout::extra(value, report);
                 extension.rolled_out = Some(key.span);
@@ -40,7 +42,7 @@ pub(crate) fn service(node: &Node, report: &mut Report<'_>) -> Extension {
             _ => keys::unknown(
                 key,
                 SERVICE,
-                "there are health, readiness, hardened, rollout, job and schedule",
+                "there are health, readiness, hardened, rollout, job, schedule and placement",
                 report,
             ),
         }

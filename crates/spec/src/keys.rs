@@ -103,7 +103,7 @@ fn instead_of(name: &str) -> &'static str {
 }
 
 /// The key that is closest to what was written, if it is close enough to have been meant.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     if name.len() > MAX_LENGTH {
         return None;
     }

@@ -29,6 +29,7 @@ mod deploy;
 mod job;
 mod limits;
 mod order;
+mod placement;
 mod ports;
 mod pull;
 mod rollout;

@@ -105,7 +105,9 @@ pub(crate) fn resolve(
             }
         }
     }
-    refuse_circles(services, report);
+    let waits =
+        |_: &Name, service: &Typed| service.waits.iter().map(|(name, span)| (name.clone(), *span)).collect();
+    refuse_circles(services, waits, "services wait for each other", report);
 }
 
 /// The service that is waited for, made one that can be as it has to be.
@@ -149,39 +151,39 @@ fn target(
     None
 }
 
-fn refuse_circles(services: &BTreeMap<Name, Typed>, report: &mut Report<'_>) {
-    let mut done: BTreeSet<&Name> = BTreeSet::new();
+/// Refuses services that `next` leads from one to the other and back.
+pub(crate) fn refuse_circles(
+    services: &BTreeMap<Name, Typed>,
+    next: impl Fn(&Name, &Typed) -> Vec<(Name, Span)>,
+    what: &str,
+    report: &mut Report<'_>,
+) {
+    let mut done: BTreeSet<Name> = BTreeSet::new();
+    let next = |name: &Name| services.get(name).map(|service| next(name, service)).unwrap_or_default();
     for start in services.keys() {
         // The way here, and of each service on it those that have yet to be followed. No recursion: files are hostile.
-        let mut way: Vec<(&Name, Vec<(&Name, Span)>)> = Vec::new();
-        let next = |name: &Name| -> Vec<(&Name, Span)> {
-            services
-                .get(name)
-                .into_iter()
-                .flat_map(|service| &service.waits)
-                .map(|(name, span)| (name, *span))
-                .collect()
-        };
+        let mut way: Vec<(Name, Vec<(Name, Span)>)> = Vec::new();
         if !done.contains(start) {
-            way.push((start, next(start)));
+            way.push((start.clone(), next(start)));
         }
         while let Some((name, left)) = way.last_mut() {
             let Some((target, span)) = left.pop() else {
-                done.insert(*name);
+                done.insert(name.clone());
                 way.pop();
                 continue;
             };
-            if done.contains(target) {
+            if done.contains(&target) {
                 continue;
             }
             if let Some(at) = way.iter().position(|(name, _)| *name == target) {
                 let circle: Vec<&str> =
                     way[at..].iter().map(|(name, _)| name.as_str()).chain([target.as_str()]).collect();
-                let message = format!("services wait for each other: {}", shown(&circle.join(" -> ")));
+                let message = format!("{what}: {}", shown(&circle.join(" -> ")));
                 report.error_with(span, message, "take one of them out");
                 continue;
             }
-            way.push((target, next(target)));
+            let after = next(&target);
+            way.push((target, after));
         }
     }
 }

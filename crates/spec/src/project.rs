@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::Name;
 
-use crate::order;
 use crate::problem::{Report, Span};
 use crate::service::{self, Context, Typed};
 use crate::tree::{Content, Entry, Node};
 use crate::{Project, extension, keys, typed};
+use crate::{order, placement};
 
 /// Types the merged tree. `None` is a project without content.
 pub(crate) fn project(
@@ -77,7 +77,9 @@ fn services(node: &Node, context: Context<'_>, project: &mut Project, report: &m
         services.extend(name.zip(service::service(key, value, context, report)));
     }
     let written = entries.iter().map(|entry| entry.key.text.as_str());
-    order::resolve(&mut services, &written.collect(), report);
+    let written = written.collect();
+    order::resolve(&mut services, &written, report);
+    placement::resolve(&services, &written, report);
     for (name, Typed { spec, is_scaled, .. }) in services {
         if !is_scaled {
             project.unscaled.insert(name.clone());

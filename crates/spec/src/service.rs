@@ -1,10 +1,11 @@
 //! One service.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use model::{
-    Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, Name, PortSpec, PullPolicy, RestartCondition,
-    ServiceSpec, TaskSpec,
+    Affinity, Health, ImageName, InvalidImageName, MAX_REPLICAS, Mode, Name, PlacementPolicy, Platform,
+    PortSpec, PullPolicy, RestartCondition, ServiceSpec, TaskSpec,
 };
 
 use crate::deploy::{self, Deploy, Restarts};
@@ -15,7 +16,7 @@ use crate::rollout::Way;
 use crate::tree::{Content, Entry, Key, Node, Scalar};
 use crate::typed::{self, Placed};
 use crate::yaml::Value;
-use crate::{container, health, job, keys, limits, ports, pull, words};
+use crate::{container, health, job, keys, limits, placement, ports, pull, words};
 
 /// What a service has from outside of it.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Typed {
     pub(crate) dependencies: Vec<Dependency>,
     /// Those of them that are there, and where they are named.
     pub(crate) waits: BTreeMap<Name, Span>,
+    /// Services whose nodes it seeks or shuns, and where they are named.
+    pub(crate) affinities: Vec<(Span, Affinity)>,
 }
 
 /// What the keys of a service said, before it is known whether all that is needed is there.
@@ -57,6 +60,7 @@ struct Draft {
     healthcheck: Placed<Health>,
     extension: Extension,
     pull: PullPolicy,
+    platform: Option<Platform>,
     dependencies: Vec<Dependency>,
 }
 
@@ -102,6 +106,7 @@ impl Draft {
             }
             "healthcheck" => self.healthcheck = Some((key.span, health::healthcheck(value, report))),
             "depends_on" => self.dependencies = order::depends_on(value, report),
+            "platform" => self.platform = placement::platform(value, report),
             "pull_policy" => self.pull = pull::pull_policy(value, report),
             "x-gantry" => self.extension = extension::service(value, report),
             "container_name" => report.warning(
@@ -137,6 +142,7 @@ impl Draft {
             healthcheck,
             extension,
             pull,
+            platform,
             dependencies,
         } = self;
         if let (Some((span, _)), Some(_)) = (&restart, &deploy.restart) {
@@ -158,6 +164,16 @@ impl Draft {
         let hardened = extension.hardened.unwrap_or(hardened);
         let container = container.finish(tuning, hardened, report);
         let health = checked_by(healthcheck, extension.health, report);
+        let affinities = extension.placement.affinities;
+        let placement = PlacementPolicy {
+            constraints: deploy.placement.constraints,
+            spread_over: deploy.placement.spread_over,
+            max_per_node: most_per_node(deploy.placement.max_per_node, mode, report),
+            platform,
+            affinities: affinities.iter().map(|(_, affinity)| affinity.clone()).collect(),
+            strategy: extension.placement.strategy,
+            priority: extension.placement.priority,
+        };
         let task = TaskSpec {
             image: image.flatten()?,
             entrypoint,
@@ -169,7 +185,7 @@ impl Draft {
             ports,
             resources,
             restart,
-            constraints: deploy.constraints,
+            placement,
             container,
             health,
             readiness: extension.readiness,
@@ -179,7 +195,7 @@ impl Draft {
         (spec.update, spec.rollback) = (deploy.update, deploy.rollback);
         extension.rollout.add_to(&mut spec.update, Way::Forward);
         extension.rollout.add_to(&mut spec.rollback, Way::Back);
-        Some(Typed { spec, is_scaled, is_bare, dependencies, waits: BTreeMap::new() })
+        Some(Typed { spec, is_scaled, is_bare, dependencies, waits: BTreeMap::new(), affinities })
     }
 }
 
@@ -194,6 +210,16 @@ fn mode(is_global: bool, replicas: Placed<u32>, report: &mut Report<'_>) -> Mode
             Mode::Global
         }
     }
+}
+
+fn most_per_node(most: Placed<NonZeroU32>, mode: Mode, report: &mut Report<'_>) -> Option<NonZeroU32> {
+    let (span, most) = most?;
+    if mode == Mode::Global {
+        let message = "what is `global` has one task on every node, so this means nothing";
+        report.warning(span, message, "take it out");
+        return None;
+    }
+    Some(most)
 }
 
 /// `deploy.replicas`, or its older twin `scale`.

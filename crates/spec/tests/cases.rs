@@ -24,6 +24,8 @@ mod merging;
 mod mounts;
 #[path = "cases/order.rs"]
 mod order;
+#[path = "cases/placement.rs"]
+mod placement;
 #[path = "cases/ports.rs"]
 mod ports;
 #[path = "cases/rollouts.rs"]

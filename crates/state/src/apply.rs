@@ -81,9 +81,13 @@ impl Step<'_> {
             Command::AdmitNode { name, role, address, token, key } => {
                 self.admit_node(name, *role, *address, *token, *key)
             }
-            Command::DescribeNode { node, address, labels, capacity, version } => {
-                self.describe_node(*node, *address, labels, *capacity, version)
+            Command::DescribeNode { node, address, labels, capacity, platform, version } => {
+                self.describe_node(*node, *address, labels, *capacity, platform.as_ref(), version)
             }
+            Command::SetAvailability { node, availability } => self.set_availability(*node, *availability),
+            Command::LabelNode { node, labels } => self.label_node(*node, labels),
+            Command::RemoveNode { node } => self.remove_node(*node),
+            Command::Configure { strategy } => self.configure(*strategy),
             Command::SetLiveness { node, ready } => self.set_liveness(*node, *ready),
             Command::Deploy { stack, services, expected } => self.deploy(stack, services, *expected),
             Command::RemoveStack { stack } => self.remove_stack(stack),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use model::{
-    Bytes, Capacity, ClusterId, Credential, Desired, Digest, Ending, Generation, ImageName, Name, NodeId,
-    Origin, RegistryName, RequestId, Role, RolloutPhase, ServiceId, ServiceName, ServiceSpec, SpecVersion,
-    Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
+    Availability, Bytes, Capacity, ClusterId, Credential, Desired, Digest, Ending, Generation, ImageName,
+    Name, NodeId, Origin, Platform, RegistryName, RequestId, Role, RolloutPhase, ServiceId, ServiceName,
+    ServiceSpec, SpecVersion, Strategy, Subnet, TaskId, TaskStatus, TaskVerdict, Timestamp,
 };
 
 /// One entry of the log: commands that are judged one by one, in order.
@@ -52,7 +52,26 @@ pub enum Command {
         address: SocketAddr,
         labels: BTreeMap<String, String>,
         capacity: Capacity,
+        platform: Option<Platform>,
         version: String,
+    },
+    /// What the operator wants of a node.
+    SetAvailability {
+        node: NodeId,
+        availability: Availability,
+    },
+    /// Changes the operator's labels of a node: a value, or none.
+    LabelNode {
+        node: NodeId,
+        labels: BTreeMap<String, Option<String>>,
+    },
+    /// Forgets a node that is gone for good, and all that was on it.
+    RemoveNode {
+        node: NodeId,
+    },
+    /// Changes what holds for the whole cluster.
+    Configure {
+        strategy: Strategy,
     },
     /// The dispatcher's word on whether a node is there.
     SetLiveness {
@@ -324,6 +343,10 @@ pub enum Rejected {
     NodeUnavailable(NodeId),
     #[error("task {task} does not fit on node {node}: {lacking}")]
     DoesNotFit { task: TaskId, node: NodeId, lacking: Lacking },
+    #[error("node {0} is up: stop its daemon first, or `gantry node drain` it and stop it then")]
+    NodeIsUp(Name),
+    #[error("a node has at most {most} labels, and neither name nor value is longer than {longest} bytes", most = model::MAX_LABELS, longest = model::MAX_LABEL)]
+    TooManyLabels,
     #[error("task {0} is not for node {1}")]
     NotItsNode(TaskId, NodeId),
     #[error(
@@ -387,4 +410,6 @@ pub enum Lacking {
     AnyHostPort,
     #[error("no free container address")]
     Address,
+    #[error("{0} of the service are there, which is the most")]
+    Places(u32),
 }

@@ -30,6 +30,12 @@ fn indexes(state: &State, broken: &mut Vec<String>) {
     let occupied = |map: &OrdMap<NodeId, Occupancy>| {
         map.iter().filter(|(_, o)| !o.is_empty()).map(|(id, o)| (*id, o.clone())).collect::<Vec<_>>()
     };
+    if fresh.by_load != state.by_load {
+        broken.push("the order of nodes by their load is not what the nodes and tasks say".to_owned());
+    }
+    if fresh.draining != state.draining {
+        broken.push("the index of draining nodes is not what the nodes say".to_owned());
+    }
     if fresh.unplaced != state.unplaced {
         broken.push("the index of unplaced tasks is not what the tasks say".to_owned());
     }
@@ -69,6 +75,7 @@ fn tasks(state: &State, broken: &mut Vec<String>) {
         }
         if let Some(placement) = &task.placement {
             match state.node(placement.node) {
+                None if task.ended().is_some() => {}
                 None => broken.push(format!("task {id} is on {}, which does not exist", placement.node)),
                 Some(node) if !node.subnet.contains(placement.address) => {
                     broken.push(format!(

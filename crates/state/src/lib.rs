@@ -12,6 +12,7 @@
 
 mod apply;
 pub mod command;
+mod fit;
 pub mod invariants;
 mod occupancy;
 mod retention;
@@ -20,6 +21,7 @@ mod tables;
 
 pub use apply::{Applied, Change};
 pub use command::{Advance, Command, Declared, Done, Outcome, Proposal, RegistryChange, Rejected, Steer};
-pub use occupancy::Occupancy;
+pub use fit::{Demand, Explanation, Shunned, Unfit};
+pub use occupancy::{Load, Occupancy};
 pub use slots::Wanted;
 pub use tables::{COPIES, Cluster, NodeRow, REGISTRIES, Recorded, Row, Service, Stack, State, Tag, Token};

@@ -14,6 +14,14 @@ use crate::command::Lacking;
 /// connections do not collide with them.
 const GIVEN_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
+/// How full a node is, compared from the first field on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Load {
+    /// Thousandths of the fuller of CPU and memory that is reserved.
+    pub reserved: u64,
+    pub tasks: u32,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occupancy {
     pub reserved: Reservations,
@@ -67,8 +75,15 @@ impl Occupancy {
         self.by_service.get(&service).copied().unwrap_or_default()
     }
 
+    pub(crate) fn load(&self, capacity: Capacity) -> Load {
+        let share = |part: u64, whole: u64| part.saturating_mul(1000).checked_div(whole).unwrap_or_default();
+        let cpu = share(self.reserved.cpu.0, capacity.cpu.0);
+        let memory = share(self.reserved.memory.0, capacity.memory.0);
+        Load { reserved: cpu.max(memory), tasks: self.tasks }
+    }
+
     /// The first thing that this node has too little of for a task, if any.
-    pub fn lacks(&self, node: &Node, wanted: Reservations, ports: &[PortSpec]) -> Option<Lacking> {
+    pub fn lacks(&self, node: &Node, wanted: &Reservations, ports: &[PortSpec]) -> Option<Lacking> {
         let free = self.free(node.capacity);
         if wanted.cpu > free.cpu {
             return Some(Lacking::Cpu);
@@ -79,7 +94,7 @@ impl Occupancy {
         if let Err(lacking) = self.choose_ports(node, ports, *GIVEN_PORTS.start()) {
             return Some(lacking);
         }
-        if self.addresses.len() >= node.subnet.hosts().count() {
+        if u32::try_from(self.addresses.len()).is_ok_and(|taken| taken >= node.subnet.size()) {
             return Some(Lacking::Address);
         }
         None
@@ -94,7 +109,7 @@ impl Occupancy {
 
     /// The next free container address from `start` on, counted from the first host address, and where to go on.
     pub(crate) fn next_address(&self, node: &Node, start: u32) -> Option<(Ipv4Addr, u32)> {
-        let hosts = u32::try_from(node.subnet.hosts().count()).unwrap_or(u32::MAX);
+        let hosts = node.subnet.size();
         let first = u32::from(node.subnet.gateway()) + 1;
         (0..hosts)
             .map(|step| (start + step) % hosts)

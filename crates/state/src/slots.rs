@@ -25,7 +25,10 @@ impl State {
             _ if service.removing => Wanted::Empty,
             Mode::Replicated { replicas } if (1..=replicas).contains(&slot) => Wanted::Filled,
             Mode::Replicated { .. } => Wanted::Empty,
-            Mode::Global => self.node(node_of(slot)).map_or(Wanted::Empty, |node| wanted_on(service, node)),
+            Mode::Global => {
+                let id = node_of(slot);
+                self.node(id).map_or(Wanted::Empty, |node| wanted_on(service, id, node))
+            }
         }
     }
 
@@ -62,12 +65,14 @@ impl State {
     }
 }
 
-fn wanted_on(service: &Service, node: &Node) -> Wanted {
-    if service.spec.task.constraints.iter().any(|constraint| !constraint.admits(node)) {
+fn wanted_on(service: &Service, id: NodeId, node: &Node) -> Wanted {
+    if service.spec.task.placement.bars(id, node).is_some() {
         return Wanted::Empty;
     }
     match (node.availability, node.liveness) {
-        (Availability::Drain, _) => Wanted::Empty,
+        // What runs to its end may do so.
+        (Availability::Drain { .. }, _) if service.spec.job.is_some() => Wanted::AsItIs,
+        (Availability::Drain { .. }, _) => Wanted::Empty,
         (Availability::Pause, _) | (Availability::Active, Liveness::Down { .. } | Liveness::Unknown) => {
             Wanted::AsItIs
         }

@@ -1,17 +1,18 @@
 //! The tables and how they are read. Rows change in `apply` only.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use model::{
-    Capacity, ClusterId, Desired, Digest, Generation, Image, ImageName, Job, Liveness, LogIndex, Name, Node,
-    NodeId, Registry, RegistryName, RequestId, Role, Rollout, ServiceId, ServiceName, ServiceSpec,
-    SpecVersion, Subnet, Task, TaskId, Template, Timestamp,
+    Availability, Capacity, ClusterId, Desired, Digest, Generation, Image, ImageName, Job, Liveness,
+    LogIndex, Name, Node, NodeId, Registry, RegistryName, RequestId, Role, Rollout, ServiceId, ServiceName,
+    ServiceSpec, SpecVersion, Strategy, Subnet, Task, TaskId, Template, Timestamp,
 };
 
 use crate::command::{Authority, Outcome};
-use crate::occupancy::Occupancy;
+use crate::occupancy::{Load, Occupancy};
 
 /// How many nodes hold each image that no registry has, where there are that many.
 pub const COPIES: usize = 2;
@@ -40,6 +41,9 @@ pub struct State {
     pub(crate) occupancy: OrdMap<NodeId, Occupancy>,
     pub(crate) on_node: OrdMap<NodeId, OrdSet<TaskId>>,
     pub(crate) unplaced: OrdSet<TaskId>,
+    pub(crate) draining: OrdSet<NodeId>,
+    /// The nodes that take tasks, the emptiest first.
+    pub(crate) by_load: OrdSet<(Load, NodeId)>,
     pub(crate) request_ages: OrdSet<(Timestamp, RequestId)>,
 }
 
@@ -51,6 +55,8 @@ pub struct Cluster {
     /// The prefix length of each node's part of `range`.
     pub node_prefix: u8,
     pub authority: Authority,
+    /// How tasks are placed whose service does not say.
+    pub strategy: Strategy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +67,7 @@ pub struct Token {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRow {
-    pub node: Node,
+    pub node: Arc<Node>,
     /// Where the search for a free container address starts: behind the last one given out, so that an address rests
     /// before it is used again.
     pub next_address: u32,
@@ -162,11 +168,11 @@ impl State {
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.nodes.iter().map(|(id, row)| (*id, &row.node))
+        self.nodes.iter().map(|(id, row)| (*id, &*row.node))
     }
 
     pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id).map(|row| &row.node)
+        self.nodes.get(&id).map(|row| &*row.node)
     }
 
     /// Whether this id was ever given to a node, be it gone by now: ids are given in order and never again.
@@ -233,9 +239,46 @@ impl State {
         self.unplaced.iter().copied()
     }
 
+    /// The nodes that are being drained.
+    pub fn draining(&self) -> impl Iterator<Item = NodeId> {
+        self.draining.iter().copied()
+    }
+
+    /// The nodes that take tasks, the emptiest first, behind this one.
+    pub fn next_by_load(&self, after: Option<(Load, NodeId)>) -> Option<(Load, NodeId)> {
+        match after {
+            None => self.by_load.get_min().copied(),
+            Some(after) => self.by_load.range((Bound::Excluded(after), Bound::Unbounded)).next().copied(),
+        }
+    }
+
+    /// How full a node is.
+    pub fn load(&self, id: NodeId) -> Load {
+        let capacity = self.node(id).map(|node| node.capacity).unwrap_or_default();
+        self.occupancy.get(&id).map(|occupancy| occupancy.load(capacity)).unwrap_or_default()
+    }
+
+    /// The same where anything is taken, without a copy.
+    pub fn occupied(&self, node: NodeId) -> Option<&Occupancy> {
+        self.occupancy.get(&node)
+    }
+
     /// What is taken on a node.
     pub fn occupancy(&self, node: NodeId) -> Occupancy {
         self.occupancy.get(&node).cloned().unwrap_or_default()
+    }
+
+    /// What would be taken on a node if these of its tasks had been seen stopped.
+    pub fn occupancy_without(&self, node: NodeId, tasks: &[TaskId]) -> Occupancy {
+        let mut occupancy = self.occupancy(node);
+        for id in tasks {
+            let Some(task) = self.task(*id) else { continue };
+            if let Some(placement) = task.occupies().filter(|placement| placement.node == node) {
+                let reserved = self.reservation_of(id.service, task.version);
+                occupancy.release(placement, reserved, stays(*id, task));
+            }
+        }
+        occupancy
     }
 
     /// The template that a task is made from.
@@ -349,7 +392,7 @@ impl State {
                 }
                 Row::Cluster(cluster) => state.cluster = Some(cluster),
                 Row::Token(key, row) => drop(state.tokens.insert(key, row)),
-                Row::Node(key, row) => drop(state.nodes.insert(key, row)),
+                Row::Node(key, row) => state.put_node(key, row),
                 Row::Stack(key, row) => drop(state.stacks.insert(key, row)),
                 Row::Service(key, row) => drop(state.services.insert(key, row)),
                 Row::Task(key, row) => drop(state.tasks.insert(key, row)),
@@ -373,6 +416,29 @@ impl State {
         }
     }
 
+    /// Writes a node's row and brings every index in step with it.
+    pub(crate) fn put_node(&mut self, id: NodeId, row: Arc<NodeRow>) {
+        match row.node.availability {
+            Availability::Drain { .. } => drop(self.draining.insert(id)),
+            Availability::Active | Availability::Pause => drop(self.draining.remove(&id)),
+        }
+        self.change_load(id, |state| drop(state.nodes.insert(id, row)));
+    }
+
+    /// Does what may change how full a node is, and keeps the order of the nodes in step.
+    fn change_load(&mut self, id: NodeId, change: impl FnOnce(&mut Self)) {
+        let before = self.load(id);
+        change(self);
+        let after = self.load(id);
+        let is_taking = self.node(id).is_some_and(Node::takes_tasks);
+        if !is_taking {
+            self.by_load.remove(&(before, id));
+        } else if before != after || !self.by_load.contains(&(after, id)) {
+            self.by_load.remove(&(before, id));
+            self.by_load.insert((after, id));
+        }
+    }
+
     /// Writes a task's row and brings every index in step with it.
     pub(crate) fn put_task(&mut self, id: TaskId, task: Arc<Task>) {
         self.unindex_task(id);
@@ -383,15 +449,21 @@ impl State {
                 self.on_node.entry(placement.node).or_default().insert(id);
                 if task.occupies().is_some() {
                     let reserved = self.reservation_of(id.service, task.version);
-                    self.occupancy.entry(placement.node).or_default().take(
-                        placement,
-                        reserved,
-                        stays(id, &task),
-                    );
+                    self.change_load(placement.node, |state| {
+                        let occupancy = state.occupancy.entry(placement.node).or_default();
+                        occupancy.take(placement, reserved, stays(id, &task));
+                    });
                 }
             }
         }
         self.tasks.insert(id, task);
+    }
+
+    /// No task names it any more.
+    pub(crate) fn drop_node(&mut self, id: NodeId) {
+        self.draining.remove(&id);
+        self.by_load.remove(&(self.load(id), id));
+        self.nodes.remove(&id);
     }
 
     pub(crate) fn drop_task(&mut self, id: TaskId) {
@@ -412,12 +484,13 @@ impl State {
         }
         if old.occupies().is_some() {
             let reserved = self.reservation_of(id.service, old.version);
-            if let Some(occupancy) = self.occupancy.get_mut(&placement.node) {
+            self.change_load(placement.node, |state| {
+                let Some(occupancy) = state.occupancy.get_mut(&placement.node) else { return };
                 occupancy.release(placement, reserved, stays(id, &old));
                 if occupancy.is_empty() {
-                    self.occupancy.remove(&placement.node);
+                    state.occupancy.remove(&placement.node);
                 }
-            }
+            });
         }
     }
 

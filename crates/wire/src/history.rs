@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::{
-    Access, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId, ContainerSpec, Credential,
-    Desired, Device, Digest, Dns, Ended, Ending, Exit, FailureAction, Health, HealthCheck, HostAddress,
-    HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Missed, Mode, Mount, MountKind,
-    Namespaces, NodeId, Overlap, Phase, PortSpec, Privileges, Probe, Propagation, Protocol, Publish,
-    PullPolicy, Readiness, RequestId, Reservations, Resources, RestartCondition, RestartPolicy, Role,
-    Schedule, Scope, Seccomp, Secret, ServiceId, ServiceSpec, Signal, SpecVersion, Stop, Subnet, SwapLimit,
-    TaskId, TaskSpec, TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder,
-    UpdatePolicy, UserScope,
+    Access, Affinity, Availability, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId,
+    ContainerSpec, Credential, Desired, Device, Digest, Dns, Ended, Ending, Exit, FailureAction, Health,
+    HealthCheck, HostAddress, HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Missed,
+    Mode, Mount, MountKind, Namespaces, NodeId, Overlap, Phase, PlacementPolicy, PortSpec, Priority,
+    Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations,
+    Resources, RestartCondition, RestartPolicy, Role, Schedule, Scope, Seccomp, Secret, ServiceId,
+    ServiceSpec, Signal, SpecVersion, Stop, Strategy, Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus,
+    TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy, UserScope, Wish,
 };
 use state::command::Authority;
 use state::{Advance, Command, Declared, Outcome, Proposal, RegistryChange, State, Steer};
 
 const N1: NodeId = NodeId(1);
 const N2: NodeId = NodeId(2);
+const N3: NodeId = NodeId(3);
 const TOKEN: [u8; 32] = [9; 32];
 
 pub(crate) fn digest(byte: u8) -> Digest {
@@ -58,7 +60,13 @@ pub(crate) fn declared(greeting: &str) -> Declared {
             max_attempts: Some(3),
             window: Duration::from_millis(5_500),
         },
-        constraints: vec!["node.labels.disk != hdd".parse().unwrap(), "node.hostname == n1".parse().unwrap()],
+        placement: PlacementPolicy {
+            constraints: vec![
+                "node.labels.disk != hdd".parse().unwrap(),
+                "node.hostname == n1".parse().unwrap(),
+            ],
+            ..PlacementPolicy::default()
+        },
         container: ContainerSpec::default(),
         health: Health::default(),
         readiness: None,
@@ -76,6 +84,17 @@ pub(crate) fn elaborate(greeting: &str) -> Declared {
     task.container = container();
     task.health = Health::Check(check());
     task.readiness = Some(readiness());
+    task.placement = PlacementPolicy {
+        constraints: vec!["node.labels.disk == ssd".parse().unwrap(), "node.id in (n1, n2)".parse().unwrap()],
+        spread_over: vec!["node.labels.disk".parse().unwrap(), "node.hostname".parse().unwrap()],
+        max_per_node: NonZeroU32::new(9),
+        platform: Some("linux/amd64".parse().unwrap()),
+        affinities: [(None, Wish::Near), (Some("gone".parse().unwrap()), Wish::Apart)]
+            .map(|(stack, wish)| Affinity { stack, service: "db".parse().unwrap(), wish, required: false })
+            .into(),
+        strategy: Some(Strategy::BinPack),
+        priority: Priority(-7),
+    };
     task.pull = PullPolicy::After(Duration::from_secs(3_600));
     declared.spec.update = policy(3);
     declared.spec.rollback = policy(4);
@@ -274,6 +293,7 @@ fn nodes() -> Vec<Command> {
         address: address(last),
         labels: map([("disk".to_owned(), "ssd".to_owned())]),
         capacity: Capacity { cpu: MilliCpu(4_000), memory: Bytes(8 << 30) },
+        platform: Some("linux/amd64".parse().unwrap()),
         version: "0.1.0".to_owned(),
     };
     vec![
@@ -304,6 +324,11 @@ fn nodes() -> Vec<Command> {
         describe(N2, 2),
         Command::SetLiveness { node: N1, ready: true },
         Command::SetLiveness { node: N2, ready: true },
+        Command::LabelNode {
+            node: N1,
+            labels: map([("zone".to_owned(), Some("a".to_owned())), ("disk".to_owned(), None)]),
+        },
+        Command::Configure { strategy: Strategy::BinPack },
     ]
 }
 
@@ -397,6 +422,10 @@ fn tasks() -> Vec<Command> {
         Command::Conclude { task: task(2, 2), verdict: TaskVerdict::Ended },
         Command::SetDesired { task: task(3, 3), desired: Desired::Stopped },
         Command::SetLiveness { node: N2, ready: false },
+        Command::SetAvailability {
+            node: N2,
+            availability: Availability::Drain { until: Some(Timestamp(5)) },
+        },
     ]
 }
 
@@ -439,7 +468,7 @@ fn jobs() -> Vec<Command> {
     let id = TaskId { service: ServiceId(3), slot: 1, sequence: 1 };
     let mut job = declared("tidy");
     (job.spec.mode, job.image) = (Mode::Global, digest(1));
-    job.spec.task.constraints = vec!["node.hostname == n1".parse().unwrap()];
+    job.spec.task.placement.constraints = vec!["node.hostname == n1".parse().unwrap()];
     job.spec.task.ports.clear();
     job.spec.job = Some(JobSpec {
         parallelism: Some(2),
@@ -487,6 +516,7 @@ fn removals() -> Vec<Command> {
         Command::RemoveImage { name: "old:1".parse().unwrap() },
         Command::ReportImages { node: N1, held: vec![digest(1)] },
         Command::DropImage { image: digest(2) },
+        Command::RemoveNode { node: N3 },
     ]
 }
 

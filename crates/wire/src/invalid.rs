@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use model::{
     InvalidConstraint, InvalidDevice, InvalidDigest, InvalidImageName, InvalidName, InvalidOrigin,
-    InvalidQuantity, InvalidRegistryName, InvalidSchedule, UnknownCapability,
+    InvalidPlatform, InvalidQuantity, InvalidRegistryName, InvalidSchedule, UnknownCapability,
 };
 
 /// A message that cannot be what it should stand for.
@@ -68,6 +68,8 @@ pub enum Cause {
     Digest(#[from] InvalidDigest),
     #[error(transparent)]
     Constraint(#[from] InvalidConstraint),
+    #[error(transparent)]
+    Platform(#[from] InvalidPlatform),
     #[error(transparent)]
     Quantity(#[from] InvalidQuantity),
     #[error(transparent)]

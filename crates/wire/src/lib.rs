@@ -25,6 +25,7 @@ pub mod snapshot;
 mod text;
 
 pub use invalid::{Cause, Field, Invalid};
+pub use nouns::node::read_availability;
 pub use text::{digest, request_id, request_text, socket_address, subnet};
 
 /// The generated code.

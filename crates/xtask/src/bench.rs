@@ -62,6 +62,11 @@ struct Figures {
     evictions: Option<f64>,
 }
 
+/// The bench of the crate itself, optimised as what users run is.
+pub(crate) fn scheduler() -> Result<()> {
+    project::cargo().args(["bench", "-p", "scheduler", "--bench", "placement"]).show()
+}
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::demand_root("a bench")?;
     wait::heed_signals()?;

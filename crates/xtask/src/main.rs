@@ -104,6 +104,8 @@ Examples:
   cargo xtask bench node --only churn --only exec --json out.json
   cargo xtask bench node --only burst --profile")]
     Node(bench::node::Options),
+    /// Placement alone: tasks a second on thousands of nodes, and what one more task costs
+    Scheduler,
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,6 +144,7 @@ fn run(task: Task) -> Result<()> {
         Task::Soak(options) => soak::run(&options),
         Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
         Task::Bench { what: Bench::Node(options) } => bench::node::run(&options),
+        Task::Bench { what: Bench::Scheduler } => bench::scheduler(),
         Task::Compare { with: Compare::Docker(options) } => compare::run(&options),
         Task::Simulate(options) => simulate::run(&options),
         Task::Vm => vm::run(),

@@ -23,6 +23,7 @@ fn agent_on(
         address: "192.0.2.2:7000".parse().unwrap(),
         labels: BTreeMap::new(),
         capacity: Capacity::default(),
+        platform: "linux/amd64".parse().unwrap(),
         version: "0.0.0".to_owned(),
         managers: BTreeSet::from([manager]),
     };

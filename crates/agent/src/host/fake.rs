@@ -327,7 +327,7 @@ pub(crate) fn assigned(desired: Desired) -> Assigned {
         ports: Vec::new(),
         resources: Resources::default(),
         restart: RestartPolicy::default(),
-        constraints: Vec::new(),
+        placement: model::PlacementPolicy::default(),
         container: ContainerSpec::default(),
         health: Health::default(),
         readiness: None,

@@ -23,6 +23,8 @@ pub(crate) struct Row<'a> {
     address: &'a str,
     version: Option<&'a str>,
     labels: &'a BTreeMap<String, String>,
+    /// `linux/amd64`
+    platform: Option<&'a str>,
     /// What tasks can have there.
     capacity: Option<Amount>,
     /// What is set aside for tasks.
@@ -40,8 +42,19 @@ pub(crate) fn rows(nodes: &[api::Node]) -> Vec<Row<'_>> {
 }
 
 fn row(node: &api::Node) -> Row<'_> {
-    let api::Node { node, role, leader, status, availability, address, version, labels, capacity, allocated } =
-        node;
+    let api::Node {
+        node,
+        role,
+        leader,
+        status,
+        availability,
+        address,
+        version,
+        labels,
+        capacity,
+        allocated,
+        platform,
+    } = node;
     Row {
         node,
         role,
@@ -51,6 +64,7 @@ fn row(node: &api::Node) -> Row<'_> {
         address,
         version: known(version),
         labels,
+        platform: known(platform),
         capacity: capacity.as_ref().map(amount),
         allocated: allocated.as_ref().map(amount),
     }
@@ -64,7 +78,7 @@ fn amount(capacity: &Capacity) -> Amount {
 pub(crate) fn nodes_table(nodes: &[api::Node], wide: bool) -> String {
     let mut header = vec!["NODE", "ROLE", "STATUS", "AVAILABILITY", "ADDRESS", "CPU", "MEMORY"];
     if wide {
-        header.extend(["VERSION", "LABELS"]);
+        header.extend(["VERSION", "PLATFORM", "LABELS"]);
     }
     let rows: Vec<_> = nodes.iter().map(|node| cells(node, wide)).collect();
     table(&header, &rows)
@@ -83,7 +97,7 @@ fn cells(node: &api::Node, wide: bool) -> Vec<String> {
     ];
     if wide {
         let labels = node.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        cells.extend([node.version.clone(), labels.collect::<Vec<_>>().join(" ")]);
+        cells.extend([node.version.clone(), node.platform.clone(), labels.collect::<Vec<_>>().join(" ")]);
     }
     cells
 }
@@ -113,6 +127,7 @@ mod tests {
             address: "10.199.7.1:7400".to_owned(),
             version: "0.1.0".to_owned(),
             labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]),
+            platform: "linux/amd64".to_owned(),
             capacity: Some(Capacity { milli_cpu: 4000, memory: 8 << 30 }),
             allocated: Some(Capacity { milli_cpu: 500, memory: 64 << 20 }),
         }
@@ -143,7 +158,8 @@ mod tests {
     #[test]
     fn the_wide_table_has_labels() {
         let table = nodes_table(&[n1()], true);
-        assert!(table.contains("VERSION  LABELS\n") && table.contains("0.1.0    disk=ssd\n"), "{table}");
+        assert!(table.contains("VERSION  PLATFORM     LABELS\n"), "{table}");
+        assert!(table.contains("0.1.0    linux/amd64  disk=ssd\n"), "{table}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    Condition, Digest, FailureAction, JobSpec, Name, Rollout, TaskId, Timestamp, UpdateOrder, UpdatePolicy,
+    Availability, Condition, Digest, FailureAction, JobSpec, Name, Rollout, TaskId, Timestamp, UpdateOrder,
+    UpdatePolicy,
 };
 use serde_json::{Value, json};
 use state::State;
@@ -25,6 +26,13 @@ pub(super) fn answer(state: &State, reference: &str) -> Result<InspectReply, Sta
     let (kind, value) = found.ok_or_else(|| {
         Status::not_found(format!("there is no stack, service, task, node or image `{reference}`"))
     })?;
+    Ok(InspectReply { kind: kind.to_owned(), json: value.to_string() })
+}
+
+/// A node by its name, whatever else is called so.
+pub(super) fn node_alone(state: &State, reference: &str) -> Result<InspectReply, Status> {
+    let (kind, value) =
+        node(state, reference).ok_or_else(|| Status::not_found(format!("there is no node `{reference}`")))?;
     Ok(InspectReply { kind: kind.to_owned(), json: value.to_string() })
 }
 
@@ -225,7 +233,13 @@ fn node(state: &State, reference: &str) -> Option<(&'static str, Value)> {
             "address": view.address,
             "subnet": row.subnet.to_string(),
             "version": view.version,
+            "platform": row.platform.as_ref().map(ToString::to_string),
+            "drain_until": match row.availability {
+                Availability::Drain { until: Some(until) } => Some(time(until)),
+                Availability::Drain { until: None } | Availability::Active | Availability::Pause => None,
+            },
             "labels": row.labels,
+            "engine_labels": row.engine_labels,
             "capacity": { "cpu_millis": row.capacity.cpu.0, "memory_bytes": row.capacity.memory.0 },
             "allocated": view.allocated.map(|a| {
                 let allocated = model::Capacity::from(a);

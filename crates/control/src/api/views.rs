@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::nodes;
 use controllers::{Object, Plan, Waiting};
-use model::{Availability, Liveness, NodeId, Publish, Role, Task, TaskId, Timestamp};
+use model::{Liveness, NodeId, Publish, Task, TaskId, Timestamp};
 use state::{Service, State};
 use tonic::Status;
 use wire::proto::api::{
@@ -163,6 +164,8 @@ pub(super) fn notes(state: &State, id: model::ServiceId, plan: &Plan) -> Vec<(u3
                 Waiting::ToTryAgain { .. } | Waiting::GivenUp | Waiting::OnlyOnce => said(note.slot),
                 Waiting::ForItsPredecessor(_)
                 | Waiting::Completed
+                | Waiting::ForAnotherNode { .. }
+                | Waiting::ForItsEnd { .. }
                 | Waiting::ItsTurn
                 | Waiting::ForService { .. }
                 | Waiting::ForOthers
@@ -172,7 +175,12 @@ pub(super) fn notes(state: &State, id: model::ServiceId, plan: &Plan) -> Vec<(u3
                 | Waiting::Paused
                 | Waiting::Failed => None,
             };
+            let stays = match note.why {
+                Waiting::ForAnotherNode { .. } => nodes::why_it_stays(state, id, note.slot),
+                _ => None,
+            };
             let why = &note.why;
+            let reason = stays.as_deref().or(reason);
             (note.slot, reason.map_or_else(|| why.to_string(), |reason| format!("{why}: {reason}")))
         })
         .collect()
@@ -233,11 +241,7 @@ pub(super) fn node_view(state: &State, id: NodeId, node: &model::Node, leader: O
     let reserved = state.occupancy(id).reserved;
     api::Node {
         node: node.name.to_string(),
-        role: match node.role {
-            Role::Manager => "manager",
-            Role::Worker => "worker",
-        }
-        .to_owned(),
+        role: node.role.as_str().to_owned(),
         leader: leader == Some(id),
         status: match node.liveness {
             Liveness::Ready => "ready",
@@ -245,15 +249,15 @@ pub(super) fn node_view(state: &State, id: NodeId, node: &model::Node, leader: O
             Liveness::Unknown => "unknown",
         }
         .to_owned(),
-        availability: match node.availability {
-            Availability::Active => "active",
-            Availability::Pause => "pause",
-            Availability::Drain => "drain",
-        }
-        .to_owned(),
+        availability: node.availability.as_str().to_owned(),
         address: node.address.to_string(),
         version: node.version.clone(),
-        labels: node.labels.clone().into_iter().collect(),
+        labels: node
+            .all_labels()
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+        platform: node.platform.as_ref().map(ToString::to_string).unwrap_or_default(),
         capacity: Some(node.capacity.into()),
         allocated: Some(model::Capacity { cpu: reserved.cpu, memory: reserved.memory }.into()),
     }

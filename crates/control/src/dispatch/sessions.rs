@@ -338,12 +338,13 @@ async fn announce(store: &Store, clock: &WallClock, node: NodeId, describe: Comm
 }
 
 fn describe(node: NodeId, hello: Hello) -> Result<Command, wire::Invalid> {
-    let Hello { address, labels, capacity, version, known: _ } = hello;
+    let Hello { address, labels, capacity, platform, version, known: _ } = hello;
     Ok(Command::DescribeNode {
         node,
         address: wire::socket_address(&address)?,
         labels: labels.into_iter().collect(),
         capacity: capacity.unwrap_or_default().into(),
+        platform: platform.map(Into::into),
         version,
     })
 }

@@ -185,8 +185,8 @@ fn a_rollout_goes_through_the_nodes_one_by_one() {
          deploy",
         expect![[r#"
             stop agent.1#1
-            agent slot 2 has an old version and waits for its turn
-            agent slot 3 has an old version and waits for its turn
+            agent slot 2 is to be replaced and waits for its turn
+            agent slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }

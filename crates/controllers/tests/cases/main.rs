@@ -6,6 +6,7 @@ mod copies;
 mod fixture;
 mod global;
 mod jobs;
+mod nodes;
 mod one_off;
 mod order;
 mod removal;

@@ -23,7 +23,7 @@ fn so_many_slots_change_at_a_time() {
         expect![[r#"
             stop web.1#1
             stop web.2#2
-            web slot 3 has an old version and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
     check_plan(
@@ -43,7 +43,7 @@ fn what_failed_by_itself_counts_among_those_that_are_down() {
         expect![[r#"
             stop web.2#2
             stop web.3#3
-            web slot 1 has an old version and waits for its turn
+            web slot 1 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -54,35 +54,35 @@ fn start_first_keeps_the_old_task_until_the_new_one_serves() {
     check_plan(
         &changed("order=start-first"),
         expect![[r#"
-        yield web.1#1
-        create web.1#4 v2
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            yield web.1#1
+            create web.1#4 v2
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
     check_plan(
         &begun,
         expect![[r#"
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
     check_plan(
         &format!("{begun}\n report web.1 running"),
         expect![[r#"
-        stop web.1#1
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.1#1
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
     check_plan(
         &format!("{begun}\n report web.1 running\n plan\n agents"),
         expect![[r#"
-        conclude web.1#1 ended
-        yield web.2#2
-        create web.2#5 v2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            conclude web.1#1 ended
+            yield web.2#2
+            create web.2#5 v2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -117,10 +117,10 @@ fn two_tasks_that_name_the_same_port_of_their_node_are_never_there_at_once() {
     check_plan(
         &changed("order=start-first port=80 host=8080"),
         expect![[r#"
-        stop web.1#1
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.1#1
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -130,18 +130,18 @@ fn a_slot_is_done_once_it_has_been_ready_for_long_enough() {
     check_plan(
         &ready,
         expect![[r#"
-        web slot 1 is ready and has to stay so for a while
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-        web wakes in 5s
-    "#]],
+            web slot 1 is ready and has to stay so for a while
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+            web wakes in 5s
+        "#]],
     );
     check_plan(
         &format!("{ready} tick 5s"),
         expect![[r#"
-        stop web.2#2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.2#2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -151,17 +151,17 @@ fn the_next_batch_waits_for_the_delay() {
     check_plan(
         &ready,
         expect![[r#"
-        web slot 2 has an old version and waits until the delay is over
-        web slot 3 has an old version and waits until the delay is over
-        web wakes in 30s
-    "#]],
+            web slot 2 is to be replaced and waits until the delay is over
+            web slot 3 is to be replaced and waits until the delay is over
+            web wakes in 30s
+        "#]],
     );
     check_plan(
         &format!("{ready} tick 30s"),
         expect![[r#"
-        stop web.2#2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.2#2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -251,7 +251,7 @@ fn some_may_fail() {
             web wakes in 1s
             then
             create web.1#6 v1
-            web slot 2 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
         "#]],
     );
     check_plan(
@@ -275,7 +275,7 @@ fn whatever_fails_a_rollout_may_go_on() {
             rollout of web to v2 0 done, 1 failed
             stop web.2#2
             web slot 1 failed as often as its restart policy allows
-            web slot 3 has an old version and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -286,10 +286,10 @@ fn a_rollout_that_gets_nowhere_fails() {
     check_plan(
         &stuck,
         expect![[r#"
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-        web wakes in 60s
-    "#]],
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+            web wakes in 60s
+        "#]],
     );
     check_plan(
         &format!("{stuck} tick 60s"),
@@ -330,23 +330,23 @@ fn progress_is_written_down_when_it_has_to_be_known() {
     check_plan(
         &second,
         expect![[r#"
-        web slot 3 has an old version and waits for its turn
-        web wakes in 10s
-    "#]],
+            web slot 3 is to be replaced and waits for its turn
+            web wakes in 10s
+        "#]],
     );
     check_plan(
         &format!("{second} tick 10s"),
         expect![[r#"
-        rollout of web to v2 1 done, 0 failed
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            rollout of web to v2 1 done, 0 failed
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
     check_plan(
         &format!("{second} tick 10s\n plan\n tick 79s"),
         expect![[r#"
-        web slot 3 has an old version and waits for its turn
-        web wakes in 1s
-    "#]],
+            web slot 3 is to be replaced and waits for its turn
+            web wakes in 1s
+        "#]],
     );
     check_plan(
         &format!("{second} tick 10s\n plan\n tick 80s"),
@@ -394,9 +394,9 @@ fn canaries_wait_for_a_person() {
     check_plan(
         &format!("{canary} promote web"),
         expect![[r#"
-        stop web.2#2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.2#2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -414,13 +414,13 @@ fn canaries_are_promoted_by_time() {
     check_plan(
         &format!("{canary} tick 60s"),
         expect![[r#"
-        rollout of web to v2 promoted
-        web slot 2 has an old version until the canaries are promoted
-        web slot 3 has an old version until the canaries are promoted
-        then
-        stop web.2#2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            rollout of web to v2 promoted
+            web slot 2 has an old version until the canaries are promoted
+            web slot 3 has an old version until the canaries are promoted
+            then
+            stop web.2#2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -457,9 +457,9 @@ fn a_paused_rollout_replaces_nothing_and_keeps_what_there_is_running() {
     check_plan(
         &format!("{paused} resume web"),
         expect![[r#"
-        stop web.2#2
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            stop web.2#2
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 
@@ -491,8 +491,8 @@ fn a_rollout_that_failed_goes_on_when_somebody_says_so() {
     .assert_eq(&world.rollout("web"));
     expect![[r#"
         create web.1#5 v2
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
+        web slot 2 is to be replaced and waits for its turn
+        web slot 3 is to be replaced and waits for its turn
     "#]]
     .assert_eq(&world.plan());
 }
@@ -606,12 +606,12 @@ fn a_deploy_in_the_middle_takes_the_place_of_the_rollout_before_it() {
     ));
     expect![[r#"
         stop web.1#4
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
+        web slot 2 is to be replaced and waits for its turn
+        web slot 3 is to be replaced and waits for its turn
         then
         create web.1#5 v3
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
+        web slot 2 is to be replaced and waits for its turn
+        web slot 3 is to be replaced and waits for its turn
     "#]]
     .assert_eq(&world.plan());
     world.settle();
@@ -632,10 +632,10 @@ fn a_service_that_is_scaled_in_the_middle_gets_new_slots_of_the_new_version() {
     check_plan(
         &format!("{} plan\n agents\n plan\n place\n scale web 4", changed("")),
         expect![[r#"
-        create web.4#5 v2
-        web slot 2 has an old version and waits for its turn
-        web slot 3 has an old version and waits for its turn
-    "#]],
+            create web.4#5 v2
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
+        "#]],
     );
 }
 

@@ -17,8 +17,8 @@ fn a_new_version_begins_with_one_slot() {
         TWO,
         expect![[r#"
             stop web.1#1
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -29,8 +29,8 @@ fn the_old_task_stops_before_the_new_one_is_made() {
         &format!("{TWO} plan"),
         expect![[r#"
             web slot 1 waits until task s1-1-1 has stopped
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
     check_plan(
@@ -38,8 +38,8 @@ fn the_old_task_stops_before_the_new_one_is_made() {
         expect![[r#"
             conclude web.1#1 ended
             create web.1#4 v2
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -50,15 +50,15 @@ fn the_next_slot_waits_until_the_last_one_is_ready() {
     check_plan(
         &format!("{first} report web.1 unready"),
         expect![[r#"
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
     check_plan(
         &format!("{first} report web.1 running"),
         expect![[r#"
             stop web.2#2
-            web slot 3 has an old version and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -99,8 +99,8 @@ fn what_does_not_serve_is_replaced_first() {
          deploy",
         expect![[r#"
             stop web.3#3
-            web slot 1 has an old version and waits for its turn
-            web slot 2 has an old version and waits for its turn
+            web slot 1 is to be replaced and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -144,8 +144,8 @@ fn a_version_that_repairs_another_fills_the_given_up_slot_first() {
         expect![[r#"
             conclude web.1#4 ended
             create web.1#5 v3
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -164,8 +164,8 @@ fn a_version_that_repairs_another_replaces_its_crashing_task_first() {
         ),
         expect![[r#"
             stop web.1#4
-            web slot 2 has an old version and waits for its turn
-            web slot 3 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
+            web slot 3 is to be replaced and waits for its turn
         "#]],
     );
 }
@@ -224,7 +224,7 @@ fn a_node_lost_meanwhile_is_replaced_by_the_new_version_without_a_turn() {
         expect![[r#"
             create web.3#4 v2
             web slot 1 waits until task s1-1-1 has stopped
-            web slot 2 has an old version and waits for its turn
+            web slot 2 is to be replaced and waits for its turn
         "#]],
     );
 }

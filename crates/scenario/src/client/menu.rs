@@ -1,14 +1,15 @@
 //! What users ask for.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
     Bytes, Condition, Constraint, ContainerSpec, Digest, FailureAction, Health, HealthCheck, ImageName,
-    JobSpec, Limits, MilliCpu, Mode, Name, NodeId, PortSpec, Probe, Protocol, Publish, PullPolicy, Readiness,
-    RequestId, Reservations, Resources, RestartCondition, RestartPolicy, ServiceSpec, TaskSpec, UpdateOrder,
-    UpdatePolicy,
+    JobSpec, Limits, MilliCpu, Mode, Name, NodeId, PlacementPolicy, PortSpec, Priority, Probe, Protocol,
+    Publish, PullPolicy, Readiness, RequestId, Reservations, Resources, RestartCondition, RestartPolicy,
+    ServiceSpec, Strategy, TaskSpec, UpdateOrder, UpdatePolicy,
 };
 use state::{Command, Proposal};
 use tokio::time::{Instant, sleep};
@@ -115,6 +116,15 @@ fn spec(dice: &Dice) -> ServiceSpec {
     } else {
         Vec::new()
     };
+    let zone = "node.labels.zone".parse().expect("that is an attribute");
+    let placement = PlacementPolicy {
+        constraints,
+        spread_over: dice.chance(20).then_some(zone).into_iter().collect(),
+        max_per_node: dice.pick(&[None, None, None, NonZeroU32::new(1), NonZeroU32::new(2)]),
+        strategy: dice.pick(&[None, None, Some(Strategy::BinPack)]),
+        priority: Priority(dice.pick(&[0, 0, 0, -5, 10])),
+        ..PlacementPolicy::default()
+    };
     let reservations =
         Reservations { cpu: MilliCpu(dice.pick(&[0, 100, 400])), memory: Bytes(dice.pick(&[0, 64 << 20])) };
     let task = TaskSpec {
@@ -128,7 +138,7 @@ fn spec(dice: &Dice) -> ServiceSpec {
         ports: port.into_iter().collect(),
         resources: Resources { reservations, limits: Limits::default() },
         restart,
-        constraints,
+        placement,
         container: ContainerSpec::default(),
         health: health(dice),
         readiness: dice.chance(40).then(|| readiness(dice)),

@@ -583,11 +583,11 @@ fn a_job_that_cannot_be_is_refused_where_it_stands() {
 #[test]
 fn deploy_takes_its_own_keys_only() {
     check_web(
-        "deploy:\n  endpoint_mode: vip\n  replica: 3\n  placement: {preferences: []}\n  resources: {limit: {}}\n  labels: 5",
+        "deploy:\n  endpoint_mode: vip\n  replica: 3\n  placement: {preference: []}\n  resources: {limit: {}}\n  labels: 5",
         expect![[r#"
             error a.yaml:5:7: gantry does not do `endpoint_mode` yet; take it out to deploy without it
             error a.yaml:6:7: unknown key `replica`; did you mean `replicas`?
-            error a.yaml:7:19: gantry does not do `preferences` yet; take it out to deploy without it
+            error a.yaml:7:19: unknown key `preference`; did you mean `preferences`?
             error a.yaml:8:19: unknown key `limit`; did you mean `limits`?
             error a.yaml:9:15: `deploy.labels` must be a mapping or a list, and this is the number `5`
         "#]],
@@ -645,17 +645,5 @@ fn a_reservation_stays_below_its_limit() {
             error a.yaml:7:30: this reserves more cpus than the limit on line 6 allows; reserve at most what the limit is
             error a.yaml:7:43: this reserves more memory than the limit on line 6 allows; reserve at most what the limit is
         "#]],
-    );
-}
-
-#[test]
-fn constraints_are_swarms() {
-    check_web(
-        "deploy:\n  placement:\n    constraints: [node.role == manager, disk=ssd, 5]",
-        expect![[r#"
-        error a.yaml:6:23: constraints on `node.role` are not supported yet: use node.hostname or node.labels.KEY
-        error a.yaml:6:45: `disk=ssd` is not a constraint: write `node.labels.disk == ssd` or `node.hostname != n1`
-        error a.yaml:6:55: each item of `constraints` must be a string, and this is the number `5`; put it in quotes
-    "#]],
     );
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use model::{
-    Blkio, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress, HostEntry, Limits, LogDriver,
-    Logging, Mode, Mount, MountKind, Namespaces, PortSpec, Privileges, Propagation, Publish, PullPolicy,
-    Readiness, Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec, Stop, SwapLimit, TaskSpec, Tuning,
-    UpdatePolicy, UserScope,
+    Affinity, Blkio, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress, HostEntry, Limits,
+    LogDriver, Logging, Mode, Mount, MountKind, Namespaces, PlacementPolicy, PortSpec, Priority, Privileges,
+    Propagation, Publish, PullPolicy, Readiness, Reservations, RestartPolicy, Scope, Seccomp, ServiceSpec,
+    Stop, SwapLimit, TaskSpec, Tuning, UpdatePolicy, UserScope,
 };
 use spec::{Loaded, Problem, Problems, Project};
 
@@ -56,7 +56,7 @@ fn service_lines(
         ports,
         resources,
         restart,
-        constraints,
+        placement,
         container,
         health,
         readiness,
@@ -88,7 +88,7 @@ fn service_lines(
         let RestartPolicy { condition, delay, max_attempts, window } = restart;
         lines.push(format!("restart {condition:?} delay={delay:?} max={max_attempts:?} window={window:?}"));
     }
-    lines.extend(constraints.iter().map(|constraint| format!("where {constraint}")));
+    lines.extend(placement_lines(placement));
     lines.extend(container_lines(container));
     lines.extend(health_line(health));
     lines.extend(readiness.as_ref().map(readiness_line));
@@ -96,6 +96,24 @@ fn service_lines(
         lines.push(format!("pull {pull:?}"));
     }
     lines.extend([("update", update), ("rollback", rollback)].into_iter().filter_map(policy_line));
+    lines
+}
+
+fn placement_lines(placement: &PlacementPolicy) -> Vec<String> {
+    let PlacementPolicy { constraints, spread_over, max_per_node, platform, affinities, strategy, priority } =
+        placement;
+    let mut lines: Vec<String> = constraints.iter().map(|constraint| format!("where {constraint}")).collect();
+    lines.extend(spread_over.iter().map(|attribute| format!("spread over {attribute}")));
+    lines.extend(max_per_node.map(|most| format!("at most {most} a node")));
+    lines.extend(platform.as_ref().map(|platform| format!("for {platform}")));
+    for Affinity { stack, service, wish, required } in affinities {
+        let stack = stack.as_ref().map(|stack| format!("{stack}/")).unwrap_or_default();
+        lines.push(format!("{wish:?} {stack}{service}{}", if *required { "" } else { ", rather" }));
+    }
+    lines.extend(strategy.map(|strategy| format!("strategy {}", strategy.as_str())));
+    if *priority != Priority::default() {
+        lines.push(format!("priority {}", priority.0));
+    }
     lines
 }
 

@@ -197,7 +197,7 @@ fn x_gantry_has_keys_of_its_own() {
             error a.yaml:1:12: unknown key `hardend`; did you mean `hardened`?
             error a.yaml:1:27: unknown key `health`; at the top level there is `hardened`
             error a.yaml:3:32: unknown key `hardend`; did you mean `hardened`?
-            error a.yaml:3:47: unknown key `on_partition`; there are health, readiness, hardened, rollout, job and schedule
+            error a.yaml:3:47: unknown key `on_partition`; there are health, readiness, hardened, rollout, job, schedule and placement
             error a.yaml:4:31: `x-gantry` must be a mapping, and this is a list
             error a.yaml:4:45: gantry does not do `x-gantry` yet; take it out to deploy without it
         "#]],

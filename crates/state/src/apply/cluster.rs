@@ -1,10 +1,13 @@
 //! The cluster and its nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use model::{Availability, Capacity, ClusterId, Liveness, Name, Node, NodeId, Role, Subnet, Timestamp};
+use model::{
+    Availability, Capacity, ClusterId, Liveness, MAX_LABEL, MAX_LABELS, Name, Node, NodeId, Platform, Role,
+    ServiceId, Strategy, Subnet, TaskId, Timestamp,
+};
 
 use crate::apply::{Change, Step};
 use crate::command::{Authority, Done, Outcome, Rejected};
@@ -21,7 +24,13 @@ impl Step<'_> {
         if self.state.cluster.is_some() {
             return Err(Rejected::Founded);
         }
-        self.state.cluster = Some(Arc::new(Cluster { id, range, node_prefix, authority: authority.clone() }));
+        self.state.cluster = Some(Arc::new(Cluster {
+            id,
+            range,
+            node_prefix,
+            authority: authority.clone(),
+            strategy: Strategy::default(),
+        }));
         self.changes.insert(Change::Cluster);
         Ok(Done::Changed)
     }
@@ -70,16 +79,22 @@ impl Step<'_> {
             role,
             address,
             labels: BTreeMap::new(),
+            engine_labels: BTreeMap::new(),
             capacity: Capacity::default(),
+            platform: None,
             availability: Availability::Active,
             liveness: Liveness::Unknown,
             subnet,
             version: String::new(),
         };
-        self.state.nodes.insert(
-            id,
-            Arc::new(NodeRow { node, next_address: 0, next_port: 0, promised: Capacity::default(), key }),
-        );
+        let row = NodeRow {
+            node: Arc::new(node),
+            next_address: 0,
+            next_port: 0,
+            promised: Capacity::default(),
+            key,
+        };
+        self.state.put_node(id, Arc::new(row));
         self.changes.insert(Change::Node(id));
         Ok(Done::Admitted(id))
     }
@@ -88,9 +103,10 @@ impl Step<'_> {
         let count = 1u32 << cluster.node_prefix.checked_sub(cluster.range.prefix)?;
         let size = 1u32 << (32 - cluster.node_prefix);
         let base = u32::from(cluster.range.base);
+        let taken: BTreeSet<Subnet> = self.state.nodes().map(|(_, node)| node.subnet).collect();
         (0..count)
             .map(|at| Subnet { base: Ipv4Addr::from(base + at * size), prefix: cluster.node_prefix })
-            .find(|subnet| self.state.nodes().all(|(_, node)| node.subnet != *subnet))
+            .find(|subnet| !taken.contains(subnet))
     }
 
     pub(super) fn describe_node(
@@ -99,14 +115,17 @@ impl Step<'_> {
         address: SocketAddr,
         labels: &BTreeMap<String, String>,
         capacity: Capacity,
+        platform: Option<&Platform>,
         version: &str,
     ) -> Outcome {
         let is_empty = self.state.occupancy(id).is_empty();
         self.change_node(id, |row| {
-            row.node.address = address;
-            row.node.labels = labels.clone();
-            row.node.capacity = capacity;
-            version.clone_into(&mut row.node.version);
+            let node = Arc::make_mut(&mut row.node);
+            node.address = address;
+            node.engine_labels = labels.clone();
+            node.platform = platform.cloned();
+            node.capacity = capacity;
+            version.clone_into(&mut node.version);
             let before = if is_empty { Capacity::default() } else { row.promised };
             row.promised.cpu = before.cpu.max(capacity.cpu);
             row.promised.memory = before.memory.max(capacity.memory);
@@ -116,12 +135,66 @@ impl Step<'_> {
     pub(super) fn set_liveness(&mut self, id: NodeId, ready: bool) -> Outcome {
         let now = self.state.time;
         self.change_node(id, |row| {
-            row.node.liveness = match (ready, row.node.liveness) {
+            let node = Arc::make_mut(&mut row.node);
+            node.liveness = match (ready, node.liveness) {
                 (true, _) => Liveness::Ready,
                 (false, down @ Liveness::Down { .. }) => down,
                 (false, Liveness::Ready | Liveness::Unknown) => Liveness::Down { since: now },
             };
         })
+    }
+
+    pub(super) fn set_availability(&mut self, id: NodeId, availability: Availability) -> Outcome {
+        self.change_node(id, |row| Arc::make_mut(&mut row.node).availability = availability)
+    }
+
+    pub(super) fn label_node(&mut self, id: NodeId, labels: &BTreeMap<String, Option<String>>) -> Outcome {
+        let row = self.state.nodes.get(&id).ok_or(Rejected::NoNode(id))?;
+        let mut all = row.node.labels.clone();
+        for (key, value) in labels {
+            match value {
+                Some(value) => drop(all.insert(key.clone(), value.clone())),
+                None => drop(all.remove(key)),
+            }
+        }
+        let is_long = |(key, value): (&String, &String)| key.len() > MAX_LABEL || value.len() > MAX_LABEL;
+        if all.len() > MAX_LABELS || all.iter().any(is_long) {
+            return Err(Rejected::TooManyLabels);
+        }
+        self.change_node(id, |row| Arc::make_mut(&mut row.node).labels = all)
+    }
+
+    /// Nothing that was there is anywhere any more: who says so knows it.
+    pub(super) fn remove_node(&mut self, id: NodeId) -> Outcome {
+        let row = self.state.nodes.get(&id).ok_or(Rejected::NoNode(id))?;
+        if row.node.liveness == Liveness::Ready {
+            return Err(Rejected::NodeIsUp(row.node.name.clone()));
+        }
+        // What was seen to end stays to be seen: a job may count on it.
+        let open = self.state.tasks_on(id).filter(|(_, task)| task.occupies().is_some());
+        let tasks: Vec<TaskId> = open.map(|(task, _)| task).collect();
+        let services: BTreeSet<ServiceId> = tasks.iter().map(|task| task.service).collect();
+        for task in tasks {
+            self.state.drop_task(task);
+            self.changes.insert(Change::Task(task, Some(id)));
+        }
+        for service in services {
+            self.forget_templates(service);
+        }
+        self.lose_copies(id);
+        self.state.drop_node(id);
+        self.changes.insert(Change::Node(id));
+        Ok(Done::Changed)
+    }
+
+    pub(super) fn configure(&mut self, strategy: Strategy) -> Outcome {
+        let cluster = self.state.cluster.as_deref().ok_or(Rejected::NotFounded)?;
+        if cluster.strategy == strategy {
+            return Ok(Done::Unchanged);
+        }
+        self.state.cluster = Some(Arc::new(Cluster { strategy, ..cluster.clone() }));
+        self.changes.insert(Change::Cluster);
+        Ok(Done::Changed)
     }
 
     fn change_node(&mut self, id: NodeId, change: impl FnOnce(&mut NodeRow)) -> Outcome {
@@ -131,7 +204,7 @@ impl Step<'_> {
         if changed == **row {
             return Ok(Done::Unchanged);
         }
-        self.state.nodes.insert(id, Arc::new(changed));
+        self.state.put_node(id, Arc::new(changed));
         self.changes.insert(Change::Node(id));
         Ok(Done::Changed)
     }

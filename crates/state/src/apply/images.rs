@@ -138,6 +138,19 @@ impl Step<'_> {
         Ok(Done::Changed)
     }
 
+    /// What a node holds that is no more, nobody has from it.
+    pub(super) fn lose_copies(&mut self, node: NodeId) {
+        let held = self.state.images().filter(|(_, image)| image.copies.contains_key(&node));
+        let without = held.map(|(digest, image)| {
+            let mut image = image.clone();
+            image.copies.remove(&node);
+            (digest, image)
+        });
+        for (digest, image) in without.collect::<Vec<_>>() {
+            self.put(digest, image);
+        }
+    }
+
     pub(super) fn drop_image(&mut self, digest: Digest) -> Outcome {
         let image = self.state.image(digest).ok_or(Rejected::NoImageContent(digest))?;
         if self.state.image_is_wanted(digest) || image.copies.values().any(Option::is_some) {

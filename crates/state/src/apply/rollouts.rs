@@ -1,8 +1,8 @@
 //! How services move between their versions.
 
 use model::{
-    Cause, Difference, Rollout, RolloutPhase, ServiceId, ServiceName, ServiceSpec, SpecVersion, TaskId,
-    Template,
+    Bytes, Cause, Difference, MilliCpu, Reservations, Rollout, RolloutPhase, ServiceId, ServiceName,
+    ServiceSpec, SpecVersion, TaskId, Template,
 };
 
 use crate::apply::Step;
@@ -148,7 +148,7 @@ impl Step<'_> {
     }
 
     pub(super) fn revise(&mut self, id: TaskId, version: SpecVersion) -> Outcome {
-        self.state.can_revise(id, version)?;
+        self.state.can_revise(id, version, &Reservations::default())?;
         let task = self.state.task(id).ok_or(Rejected::NoTask(id))?;
         if task.version == version {
             return Ok(Done::Unchanged);
@@ -235,8 +235,13 @@ impl Service {
 
 impl State {
     /// Whether a task can become one of `version` without another container: nothing differs that its container is made from,
-    /// and its node admits the new version and has room for it.
-    pub fn can_revise(&self, id: TaskId, version: SpecVersion) -> Result<(), Rejected> {
+    /// and its node admits the new version and has room for it, beside what is `promised` there. Returns what it asks for more.
+    pub fn can_revise(
+        &self,
+        id: TaskId,
+        version: SpecVersion,
+        promised: &Reservations,
+    ) -> Result<Reservations, Rejected> {
         let task = self.task(id).ok_or(Rejected::NoTask(id))?;
         let service = self.service(id.service).ok_or(Rejected::NoServiceId(id.service))?;
         let no_version = |version| Rejected::NoVersion(id.service, version);
@@ -248,17 +253,22 @@ impl State {
         if old.difference(new) == Difference::Replace {
             return Err(Rejected::NotInPlace(id, version));
         }
-        let Some(placement) = &task.placement else { return Ok(()) };
+        let Some(placement) = &task.placement else { return Ok(Reservations::default()) };
         let node = self.node(placement.node).ok_or(Rejected::NoNode(placement.node))?;
-        let (has, wants) = (old.task.resources.reservations, new.task.resources.reservations);
+        let (has, wants) = (&old.task.resources.reservations, &new.task.resources.reservations);
+        let more = Reservations {
+            cpu: MilliCpu(wants.cpu.0.saturating_sub(has.cpu.0)),
+            memory: Bytes(wants.memory.0.saturating_sub(has.memory.0)),
+        };
         let free = self.occupancy(placement.node).free(node.capacity);
-        let fits = wants.cpu.0 <= free.cpu.0 + has.cpu.0 && wants.memory.0 <= free.memory.0 + has.memory.0;
+        let fits =
+            more.cpu.0 + promised.cpu.0 <= free.cpu.0 && more.memory.0 + promised.memory.0 <= free.memory.0;
         // What asks for no more than it has asks its node for nothing, which may have shrunk meanwhile.
-        let asks_more = wants.cpu > has.cpu || wants.memory > has.memory;
-        let admits = new.task.constraints.iter().all(|constraint| constraint.admits(node));
+        let asks_more = more != Reservations::default();
+        let admits = new.task.placement.bars(placement.node, node).is_none();
         if !admits || (asks_more && !fits) {
             return Err(Rejected::NotInPlace(id, version));
         }
-        Ok(())
+        Ok(more)
     }
 }

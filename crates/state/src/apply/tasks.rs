@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{
-    Availability, Desired, Liveness, NodeId, Placement, SpecVersion, Task, TaskId, TaskStatus, TaskVerdict,
-};
+use model::{Desired, NodeId, Placement, SpecVersion, Task, TaskId, TaskStatus, TaskVerdict};
 
 use crate::apply::{Change, Step};
 use crate::command::{Done, Lacking, Outcome, Rejected};
@@ -62,13 +60,18 @@ impl Step<'_> {
             return Err(Rejected::NotItsNode(id, node_id));
         }
         let row = self.state.nodes.get(&node_id).ok_or(Rejected::NoNode(node_id))?;
-        if row.node.liveness != Liveness::Ready || row.node.availability != Availability::Active {
+        if !row.node.takes_tasks() {
             return Err(Rejected::NodeUnavailable(node_id));
         }
         let template = self.state.template_of(id).ok_or(Rejected::NoVersion(id.service, task.version))?;
         let does_not_fit = |lacking| Rejected::DoesNotFit { task: id, node: node_id, lacking };
         let occupancy = self.state.occupancy(node_id);
-        let (wanted, ports) = (template.task.resources.reservations, &template.task.ports);
+        let (wanted, ports) = (&template.task.resources.reservations, &template.task.ports);
+        if let Some(most) = template.task.placement.max_per_node
+            && occupancy.of_service(id.service) >= most.get()
+        {
+            return Err(does_not_fit(Lacking::Places(most.get())));
+        }
         if let Some(lacking) = occupancy.lacks(&row.node, wanted, ports) {
             return Err(does_not_fit(lacking));
         }
@@ -80,6 +83,7 @@ impl Step<'_> {
         let placement = Placement { node: node_id, at: self.state.time, address, ports };
         let task = Task { placement: Some(placement), ..task.clone() };
         let row = NodeRow { next_address, next_port, ..NodeRow::clone(row) };
+        // Nothing of it that an index is made of has changed.
         self.state.nodes.insert(node_id, Arc::new(row));
         self.put_task(id, task);
         Ok(Done::Changed)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use model::{
-    Bytes, Desired, Digest, Ending, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion, Subnet, TaskId,
-    TaskVerdict, Timestamp,
+    Availability, Bytes, Desired, Digest, Ending, LogIndex, Name, NodeId, Role, ServiceId, SpecVersion,
+    Strategy, Subnet, TaskId, TaskVerdict, Timestamp,
 };
 use state::command::Lacking;
 use state::{Advance, Command, RegistryChange, Rejected, Steer};
@@ -52,7 +52,7 @@ fn every_reason_to_refuse_a_command_is_given_and_nothing_changes() {
 }
 
 /// Every name that [`reason`] returns.
-const REASONS: [&str; 45] = [
+const REASONS: [&str; 48] = [
     "already assigned",
     "another generation",
     "bad token",
@@ -66,6 +66,7 @@ const REASONS: [&str; 45] = [
     "lacks any port",
     "lacks cpu",
     "lacks memory",
+    "lacks places",
     "lacks port",
     "name taken",
     "no image content",
@@ -80,6 +81,7 @@ const REASONS: [&str; 45] = [
     "no subnet",
     "no task",
     "no version",
+    "node is up",
     "node unavailable",
     "not due",
     "not founded",
@@ -95,6 +97,7 @@ const REASONS: [&str; 45] = [
     "run not done",
     "run once",
     "still running",
+    "too many labels",
     "too many registries",
     "version gone",
     "with tasks",
@@ -128,7 +131,10 @@ fn reason(rejected: &Rejected) -> &'static str {
             Lacking::HostPort(_) => "lacks port",
             Lacking::AnyHostPort => "lacks any port",
             Lacking::Address => "lacks address",
+            Lacking::Places(_) => "lacks places",
         },
+        Rejected::NodeIsUp(_) => "node is up",
+        Rejected::TooManyLabels => "too many labels",
         Rejected::NotDue(_) => "not due",
         Rejected::IsJob(_) => "is a job",
         Rejected::NoJob(_) => "no job",
@@ -297,6 +303,11 @@ fn nodes() -> Vec<Case> {
     let no_node = "there is no node n9";
     let node = NodeId(9);
     let name = image_name("app");
+    let too_many = "a node has at most 64 labels, and neither name nor value is longer than 255 bytes";
+    let label = |keys: &mut dyn Iterator<Item = String>| {
+        let labels = keys.map(|key| (key, Some(String::new()))).collect();
+        Command::LabelNode { node: NodeId(1), labels }
+    };
     vec![
         case(one(), admit("n1", Role::Manager, Some(TOKEN)), "a node named `n1` is in the cluster already"),
         case(one(), admit("n2", Role::Manager, Some([9; 32])), bad_token),
@@ -317,6 +328,21 @@ fn nodes() -> Vec<Case> {
             no_node,
         ),
         case(World::of("nodes n1\n service hello/web x1\n deploy\n plan"), assign(task(1, 1), 9), no_node),
+        case(one(), Command::SetAvailability { node, availability: Availability::Pause }, no_node),
+        case(one(), Command::LabelNode { node, labels: BTreeMap::new() }, no_node),
+        case(one(), Command::RemoveNode { node }, no_node),
+        case(
+            World::unfounded(),
+            Command::Configure { strategy: Strategy::Spread },
+            "the cluster has not been founded",
+        ),
+        case(
+            one(),
+            Command::RemoveNode { node: NodeId(1) },
+            "node n1 is up: stop its daemon first, or `gantry node drain` it and stop it then",
+        ),
+        case(one(), label(&mut (0..=64).map(|at| format!("l{at}"))), too_many),
+        case(one(), label(&mut ["l".repeat(256)].into_iter()), too_many),
     ]
 }
 
@@ -419,6 +445,11 @@ fn placements() -> Vec<Case> {
             does_not_fit("s1-2-2", "host port 8080 is taken"),
         ),
         case(full("", "x3 ports=1000"), assign(task(3, 3), 1), does_not_fit("s1-3-3", "no free host port")),
+        case(
+            full("", "x2 most-per-node=1"),
+            assign(task(2, 2), 1),
+            does_not_fit("s1-2-2", "1 of the service are there, which is the most"),
+        ),
         case(
             full("", "x254"),
             assign(task(254, 254), 1),

@@ -152,6 +152,7 @@ fn a_node_that_comes_back_smaller_keeps_what_it_runs_and_takes_no_more() {
         address: address_of(NodeId(1)),
         labels: BTreeMap::new(),
         capacity: smaller,
+        platform: None,
         version: "1.0".to_owned(),
     });
     world.run("scale web 3\n plan");

@@ -9,6 +9,7 @@ use model::{
 use state::command::{Advance, Authority, Command, Declared, RegistryChange, Steer};
 
 use crate::invalid::list;
+use crate::nouns::node::{availability, read_availability};
 use crate::proto::log as proto;
 use crate::proto::log::command::advance::{How, Progressed, RolledBack};
 use crate::proto::log::command::put_registry::{Change, Settings};
@@ -40,14 +41,28 @@ fn kind_of(command: &Command) -> Kind {
             token: token.map(|digest| digest.to_vec()),
             key: key.map(|digest| digest.to_vec()),
         }),
-        Command::DescribeNode { node, address, labels, capacity, version } => {
+        Command::DescribeNode { node, address, labels, capacity, platform, version } => {
             Kind::DescribeNode(of::DescribeNode {
                 node: node.0,
                 address: address.to_string(),
                 labels: labels.clone(),
                 capacity: Some((*capacity).into()),
+                platform: platform.as_ref().map(Into::into),
                 version: version.clone(),
             })
+        }
+        Command::SetAvailability { node, availability: wanted } => {
+            let (availability, drain_until) = availability(*wanted);
+            Kind::SetAvailability(of::SetAvailability {
+                node: node.0,
+                availability: availability.into(),
+                drain_until,
+            })
+        }
+        Command::LabelNode { node, labels } => Kind::LabelNode(label_node(*node, labels)),
+        Command::RemoveNode { node } => Kind::RemoveNode(of::RemoveNode { node: node.0 }),
+        Command::Configure { strategy } => {
+            Kind::Configure(of::Configure { strategy: nouns::Strategy::from(*strategy).into() })
         }
         Command::SetLiveness { node, ready } => {
             Kind::SetLiveness(of::SetLiveness { node: node.0, ready: *ready })
@@ -128,6 +143,12 @@ fn kind_of(command: &Command) -> Kind {
     }
 }
 
+fn label_node(node: NodeId, labels: &BTreeMap<String, Option<String>>) -> of::LabelNode {
+    let set = labels.iter().filter_map(|(key, value)| value.clone().map(|value| (key.clone(), value)));
+    let remove = labels.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone());
+    of::LabelNode { node: node.0, set: set.collect(), remove: remove.collect() }
+}
+
 fn found(cluster: ClusterId, range: &Subnet, node_prefix: u8, authority: &Authority) -> of::Found {
     of::Found {
         cluster: cluster.to_string(),
@@ -155,6 +176,20 @@ impl TryFrom<proto::Command> for Command {
             Kind::PutToken(token) => token.try_into(),
             Kind::AdmitNode(node) => node.try_into(),
             Kind::DescribeNode(node) => node.try_into(),
+            Kind::SetAvailability(of::SetAvailability { node, availability, drain_until }) => {
+                let at = Field("SetAvailability", "availability");
+                let availability = read_availability(at, availability, drain_until)?;
+                Ok(Self::SetAvailability { node: NodeId(node), availability })
+            }
+            Kind::LabelNode(of::LabelNode { node, set, remove }) => {
+                let set = set.into_iter().map(|(key, value)| (key, Some(value)));
+                let labels = set.chain(remove.into_iter().map(|key| (key, None))).collect();
+                Ok(Self::LabelNode { node: NodeId(node), labels })
+            }
+            Kind::RemoveNode(of::RemoveNode { node }) => Ok(Self::RemoveNode { node: NodeId(node) }),
+            Kind::Configure(of::Configure { strategy }) => Ok(Self::Configure {
+                strategy: Field("Configure", "strategy").choice::<nouns::Strategy, _>(strategy)?,
+            }),
             Kind::SetLiveness(of::SetLiveness { node, ready }) => {
                 Ok(Self::SetLiveness { node: NodeId(node), ready })
             }
@@ -290,13 +325,14 @@ impl TryFrom<of::DescribeNode> for Command {
     type Error = Invalid;
 
     fn try_from(described: of::DescribeNode) -> Result<Self, Invalid> {
-        let of::DescribeNode { node, address, labels, capacity, version } = described;
+        let of::DescribeNode { node, address, labels, capacity, platform, version } = described;
         let at = |field| Field("DescribeNode", field);
         Ok(Self::DescribeNode {
             node: NodeId(node),
             address: at("address").address(&address)?,
             labels,
             capacity: at("capacity").present(capacity)?.into(),
+            platform: platform.map(Into::into),
             version,
         })
     }

@@ -70,6 +70,8 @@ fn kind_of(rejected: &Rejected) -> Kind {
         Rejected::NotItsNode(task, node) => {
             Kind::NotItsNode(of::NotItsNode { task: Some(task.into()), node: node.0 })
         }
+        Rejected::NodeIsUp(name) => Kind::NodeIsUp(name.to_string()),
+        Rejected::TooManyLabels => Kind::TooManyLabels(Nothing {}),
         Rejected::IsJob(service) => Kind::IsJob(service.to_string()),
         Rejected::NoJob(service) => Kind::NoJob(service.to_string()),
         Rejected::RunGoesOn { service, run } => {
@@ -141,6 +143,8 @@ impl TryFrom<proto::Rejected> for Rejected {
             Kind::NotItsNode(of::NotItsNode { task, node }) => {
                 Self::NotItsNode(Field("NotItsNode", "task").required(task)?, NodeId(node))
             }
+            Kind::NodeIsUp(name) => Self::NodeIsUp(at("node_is_up").parsed(&name)?),
+            Kind::TooManyLabels(Nothing {}) => Self::TooManyLabels,
             Kind::IsJob(name) => Self::IsJob(at("is_job").parsed(&name)?),
             Kind::NoJob(name) => Self::NoJob(at("no_job").parsed(&name)?),
             Kind::RunGoesOn(of::RunGoesOn { service, run }) => {
@@ -192,6 +196,7 @@ impl From<&Lacking> for proto::Lacking {
             Lacking::HostPort(port) => LackingKind::HostPort((*port).into()),
             Lacking::AnyHostPort => LackingKind::AnyHostPort(Nothing {}),
             Lacking::Address => LackingKind::Address(Nothing {}),
+            Lacking::Places(most) => LackingKind::Places(*most),
         };
         Self { kind: Some(kind) }
     }
@@ -209,6 +214,7 @@ impl TryFrom<proto::Lacking> for Lacking {
             LackingKind::HostPort(port) => Self::HostPort(at("host_port").narrowed(port)?),
             LackingKind::AnyHostPort(Nothing {}) => Self::AnyHostPort,
             LackingKind::Address(Nothing {}) => Self::Address,
+            LackingKind::Places(most) => Self::Places(most),
         })
     }
 }

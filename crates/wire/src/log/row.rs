@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{ClusterId, LogIndex, Name, NodeId, ServiceId, SpecVersion, Template, Timestamp};
+use model::{ClusterId, LogIndex, Name, NodeId, ServiceId, SpecVersion, Strategy, Template, Timestamp};
 use state::{Cluster, NodeRow, Recorded, Row, Service, Stack, Tag, Token};
 
 use super::command::node_prefix_of;
@@ -57,12 +57,13 @@ impl From<&Row> for proto::Row {
 }
 
 fn cluster_row(row: &Cluster) -> of::Cluster {
-    let Cluster { id, range, node_prefix, authority } = row;
+    let Cluster { id, range, node_prefix, authority, strategy } = row;
     of::Cluster {
         id: id.to_string(),
         range: Some(range.into()),
         node_prefix: (*node_prefix).into(),
         authority: Some(authority.into()),
+        strategy: nouns::Strategy::from(*strategy).into(),
     }
 }
 
@@ -70,7 +71,7 @@ fn node_row(id: NodeId, row: &NodeRow) -> of::Node {
     let NodeRow { node, next_address, next_port, promised, key } = row;
     of::Node {
         id: id.0,
-        node: Some(node.into()),
+        node: Some((&**node).into()),
         next_address: *next_address,
         next_port: (*next_port).into(),
         promised: Some((*promised).into()),
@@ -170,7 +171,7 @@ impl TryFrom<of::Cluster> for Row {
     type Error = Invalid;
 
     fn try_from(cluster: of::Cluster) -> Result<Self, Invalid> {
-        let of::Cluster { id, range, node_prefix, authority } = cluster;
+        let of::Cluster { id, range, node_prefix, authority, strategy } = cluster;
         let at = |field| Field("Row.Cluster", field);
         let range = at("range").required(range)?;
         Ok(Self::Cluster(Arc::new(Cluster {
@@ -178,6 +179,10 @@ impl TryFrom<of::Cluster> for Row {
             range,
             node_prefix: node_prefix_of(at("node_prefix"), range, node_prefix)?,
             authority: at("authority").required(authority)?,
+            strategy: match strategy {
+                0 => Strategy::default(),
+                strategy => at("strategy").choice::<nouns::Strategy, _>(strategy)?,
+            },
         })))
     }
 }
@@ -200,7 +205,7 @@ impl TryFrom<of::Node> for Row {
         let of::Node { id, node, next_address, next_port, promised, key } = node;
         let at = |field| Field("Row.Node", field);
         let row = NodeRow {
-            node: at("node").required(node)?,
+            node: Arc::new(at("node").required(node)?),
             next_address,
             next_port: at("next_port").narrowed(next_port)?,
             promised: at("promised").present(promised)?.into(),

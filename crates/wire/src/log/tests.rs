@@ -42,6 +42,10 @@ fn number(command: &Command) -> u32 {
         Command::EndRun { .. } => 36,
         Command::Due { .. } => 37,
         Command::Revise { .. } => 39,
+        Command::SetAvailability { .. } => 40,
+        Command::LabelNode { .. } => 41,
+        Command::RemoveNode { .. } => 42,
+        Command::Configure { .. } => 43,
     }
 }
 
@@ -52,7 +56,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=37).chain([39]).collect());
+    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=37).chain(39..=43).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.
@@ -98,13 +102,21 @@ fn reason(rejected: &Rejected) -> u32 {
         Rejected::NoRun(..) => 38,
         Rejected::RunNotDone(..) => 39,
         Rejected::NotDue(_) => 40,
+        Rejected::NodeIsUp(_) => 41,
         Rejected::RunOnce(_) => 42,
+        Rejected::TooManyLabels => 43,
     }
 }
 
 fn rejections() -> Vec<Rejected> {
-    let lacking =
-        [Lacking::Cpu, Lacking::Memory, Lacking::HostPort(80), Lacking::AnyHostPort, Lacking::Address];
+    let lacking = [
+        Lacking::Cpu,
+        Lacking::Memory,
+        Lacking::HostPort(80),
+        Lacking::AnyHostPort,
+        Lacking::Address,
+        Lacking::Places(2),
+    ];
     let does_not_fit = |lacking| Rejected::DoesNotFit { task: task(1, 2), node: NodeId(3), lacking };
     let mut all: Vec<Rejected> = lacking.map(does_not_fit).into();
     all.extend([
@@ -120,6 +132,8 @@ fn rejections() -> Vec<Rejected> {
         Rejected::Changed { name: "shop/web".to_owned(), expected: LogIndex(0), actual: LogIndex(7) },
         Rejected::NodeNameTaken("n1".parse().unwrap()),
         Rejected::BadToken,
+        Rejected::NodeIsUp("n1".parse().unwrap()),
+        Rejected::TooManyLabels,
         Rejected::NoSubnet,
         Rejected::OutOfSequence(task(1, 2)),
         Rejected::Removing(ServiceId(4)),
@@ -159,7 +173,7 @@ fn rejections() -> Vec<Rejected> {
 #[test]
 fn every_outcome_reads_back_as_written() {
     let rejections = rejections();
-    let known = (1..=40).chain([42]);
+    let known = 1..=43;
     assert_eq!(rejections.iter().map(reason).collect::<BTreeSet<_>>(), known.collect());
     let done = [Done::Unchanged, Done::Changed, Done::At(LogIndex(0)), Done::Admitted(NodeId(2))];
     let outcomes: Vec<Outcome> = done.into_iter().map(Ok).chain(rejections.into_iter().map(Err)).collect();

@@ -5,24 +5,76 @@ use model::{Bytes, MilliCpu, Timestamp};
 use crate::invalid::choices;
 use crate::proto::model as proto;
 use crate::proto::model::liveness::Kind;
-use crate::{Field, Invalid};
+use crate::{Cause, Field, Invalid};
 
 choices! {
     Role { Manager, Worker }
-    Availability { Active, Pause, Drain }
+}
+
+/// What is wanted of a node, and the time at which a drain's patience ends.
+pub(crate) fn availability(availability: model::Availability) -> (proto::Availability, Option<u64>) {
+    match availability {
+        model::Availability::Active => (proto::Availability::Active, None),
+        model::Availability::Pause => (proto::Availability::Pause, None),
+        model::Availability::Drain { until } => (proto::Availability::Drain, until.map(|at| at.0)),
+    }
+}
+
+/// The same, read.
+pub fn read_availability(
+    at: Field,
+    availability: i32,
+    until: Option<u64>,
+) -> Result<model::Availability, Invalid> {
+    match proto::Availability::try_from(availability) {
+        Ok(proto::Availability::Active) => Ok(model::Availability::Active),
+        Ok(proto::Availability::Pause) => Ok(model::Availability::Pause),
+        Ok(proto::Availability::Drain) => Ok(model::Availability::Drain { until: until.map(Timestamp) }),
+        Ok(proto::Availability::Unspecified) => Err(at.bad(Cause::Missing)),
+        Err(_) => Err(at.bad(Cause::UnknownValue(availability))),
+    }
+}
+
+impl From<&model::Platform> for proto::Platform {
+    fn from(platform: &model::Platform) -> Self {
+        let model::Platform { os, arch } = platform;
+        Self { os: os.clone(), arch: arch.clone() }
+    }
+}
+
+impl From<proto::Platform> for model::Platform {
+    fn from(platform: proto::Platform) -> Self {
+        let proto::Platform { os, arch } = platform;
+        Self { os, arch }
+    }
 }
 
 impl From<&model::Node> for proto::Node {
     fn from(node: &model::Node) -> Self {
-        let model::Node { name, role, address, labels, capacity, availability, liveness, subnet, version } =
-            node;
+        let model::Node {
+            name,
+            role,
+            address,
+            labels,
+            engine_labels,
+            capacity,
+            platform,
+            availability: wanted,
+            liveness,
+            subnet,
+            version,
+        } = node;
+        let (wanted, drain_until) = availability(*wanted);
         Self {
             name: name.to_string(),
             role: proto::Role::from(*role).into(),
             address: address.to_string(),
             labels: labels.clone(),
+            engine_labels: engine_labels.clone(),
             capacity: Some((*capacity).into()),
-            availability: proto::Availability::from(*availability).into(),
+            platform: platform.as_ref().map(Into::into),
+            availability: wanted.into(),
+            drain_until,
             liveness: Some(liveness.into()),
             subnet: Some(subnet.into()),
             version: version.clone(),
@@ -34,16 +86,30 @@ impl TryFrom<proto::Node> for model::Node {
     type Error = Invalid;
 
     fn try_from(node: proto::Node) -> Result<Self, Invalid> {
-        let proto::Node { name, role, address, labels, capacity, availability, liveness, subnet, version } =
-            node;
+        let proto::Node {
+            name,
+            role,
+            address,
+            labels,
+            engine_labels,
+            capacity,
+            platform,
+            availability,
+            drain_until,
+            liveness,
+            subnet,
+            version,
+        } = node;
         let at = |field| Field("Node", field);
         Ok(Self {
             name: at("name").parsed(&name)?,
             role: at("role").choice::<proto::Role, _>(role)?,
             address: at("address").address(&address)?,
             labels,
+            engine_labels,
             capacity: at("capacity").present(capacity)?.into(),
-            availability: at("availability").choice::<proto::Availability, _>(availability)?,
+            platform: platform.map(Into::into),
+            availability: read_availability(at("availability"), availability, drain_until)?,
             liveness: at("liveness").required(liveness)?,
             subnet: at("subnet").required(subnet)?,
             version,

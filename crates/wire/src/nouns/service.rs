@@ -84,12 +84,13 @@ impl From<&model::TaskSpec> for proto::TaskSpec {
             ports,
             resources,
             restart,
-            constraints,
+            placement,
             container,
             health,
             readiness,
             pull,
         } = spec;
+        let beside = model::PlacementPolicy { constraints: Vec::new(), ..placement.clone() };
         let words = |words: &Option<Vec<String>>| words.clone().map(|words| proto::Words { words });
         Self {
             image: image.to_string(),
@@ -102,7 +103,8 @@ impl From<&model::TaskSpec> for proto::TaskSpec {
             ports: ports.iter().map(Into::into).collect(),
             resources: Some(resources.into()),
             restart: Some(restart.into()),
-            constraints: constraints.iter().map(ToString::to_string).collect(),
+            constraints: placement.constraints.iter().map(ToString::to_string).collect(),
+            placement: unless_default(&beside),
             container: unless_default(container),
             health: unless_default(health),
             readiness: readiness.as_ref().map(Into::into),
@@ -127,6 +129,7 @@ impl TryFrom<proto::TaskSpec> for model::TaskSpec {
             resources,
             restart,
             constraints,
+            placement,
             container,
             health,
             readiness,
@@ -145,10 +148,13 @@ impl TryFrom<proto::TaskSpec> for model::TaskSpec {
             ports: list(ports)?,
             resources: at("resources").required(resources)?,
             restart: at("restart").required(restart)?,
-            constraints: constraints
-                .iter()
-                .map(|text| at("constraints").parsed::<Constraint>(text))
-                .collect::<Result<_, _>>()?,
+            placement: model::PlacementPolicy {
+                constraints: constraints
+                    .iter()
+                    .map(|text| at("constraints").parsed::<Constraint>(text))
+                    .collect::<Result<_, _>>()?,
+                ..or_default(placement)?
+            },
             container: or_default(container)?,
             health: or_default(health)?,
             readiness: optional(readiness)?,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use model::{
     Bind, Blkio, Bytes, Capabilities, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress,
-    HostEntry, HttpProbe, Limits, LogDriver, Logging, Mount, MountKind, Namespaces, PortSpec, Privileges,
-    Probe, Propagation, Publish, PullPolicy, Readiness, Reservations, Resources, RestartCondition,
-    RestartPolicy, Scope, Seccomp, Stop, SwapLimit, TaskSpec, Tmpfs, Tuning, UlimitRange, UserScope,
+    HostEntry, HttpProbe, Limits, LogDriver, Logging, Mount, MountKind, Namespaces, PlacementPolicy,
+    PortSpec, Privileges, Probe, Propagation, Publish, PullPolicy, Readiness, Reservations, Resources,
+    RestartCondition, RestartPolicy, Scope, Seccomp, Stop, SwapLimit, TaskSpec, Tmpfs, Tuning, UlimitRange,
+    UserScope, Wish,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ pub(super) fn task(task: &TaskSpec) -> Value {
         ports,
         resources: Resources { reservations, limits },
         restart,
-        constraints,
+        placement,
         container,
         health,
         readiness,
@@ -44,7 +45,8 @@ pub(super) fn task(task: &TaskSpec) -> Value {
         "working_dir": working_dir,
         "user": user,
         "ports": ports.iter().map(port).collect::<Value>(),
-        "constraints": constraints.iter().map(ToString::to_string).collect::<Value>(),
+        "constraints": placement.constraints.iter().map(ToString::to_string).collect::<Value>(),
+        "placement": self::placement(placement),
         "reservations": { "cpu_millis": cpu.0, "memory_bytes": memory.0 },
         "limits": {
             "cpu_millis": cpu_limit.map(|cpu| cpu.0),
@@ -56,6 +58,36 @@ pub(super) fn task(task: &TaskSpec) -> Value {
         "health": self::health(health),
         "readiness": readiness.as_ref().map(self::readiness),
     })
+}
+
+/// What is said beside the constraints.
+fn placement(policy: &PlacementPolicy) -> Value {
+    let PlacementPolicy {
+        constraints: _,
+        spread_over,
+        max_per_node,
+        platform,
+        affinities,
+        strategy,
+        priority,
+    } = policy;
+    let wished = |wish: Wish| {
+        let its = affinities.iter().filter(|affinity| affinity.wish == wish);
+        its.map(|affinity| {
+            let stack = affinity.stack.as_ref().map(|stack| format!("{stack}/")).unwrap_or_default();
+            json!({ "service": format!("{stack}{}", affinity.service), "required": affinity.required })
+        })
+        .collect::<Value>()
+    };
+    said([
+        ("spread_over", spread_over.iter().map(ToString::to_string).collect()),
+        ("max_per_node", max_per_node.map_or(Value::Null, |most| most.get().into())),
+        ("platform", platform.as_ref().map_or(Value::Null, |platform| platform.to_string().into())),
+        ("affinity", wished(Wish::Near)),
+        ("anti_affinity", wished(Wish::Apart)),
+        ("strategy", strategy.map_or(Value::Null, |strategy| strategy.as_str().into())),
+        ("priority", if priority.0 == 0 { Value::Null } else { priority.0.into() }),
+    ])
 }
 
 /// The fields that say something: what is null, false or empty is what Docker does where nothing is said.
