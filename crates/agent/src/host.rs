@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use model::{
-    Bytes, Digest, Exit, HealthCheck, NodeId, Origin, Probe, Registry, RegistryName, Subnet, TaskId,
+    Bytes, Digest, Exit, HealthCheck, Hook, NodeId, Origin, Probe, Registry, RegistryName, Subnet, TaskId,
     Timestamp,
 };
 use tokio::sync::watch;
@@ -146,6 +146,15 @@ pub trait Host: Send + Sync + 'static {
         probe: Probe,
         timeout: Duration,
     ) -> BoxFuture<'_, ProbeResult>;
+    /// Runs a command in a container that runs, to its end. What takes longer than `timeout` has failed. Dropped, it is given up,
+    /// and nothing of it goes on.
+    fn hook(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        hook: Hook,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>>;
     /// Waits until the container has ended. Finds it even if it was started by an agent before this one.
     fn ended(&self, task: TaskId) -> BoxFuture<'_, ()>;
     /// What an ended container printed last, on one line, if it printed anything.

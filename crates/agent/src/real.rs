@@ -34,7 +34,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use image::registry::Progress;
-use model::{Digest, Phase, Probe, Subnet, TaskId, TaskStatus};
+use model::{Digest, Hook, Phase, Probe, Subnet, TaskId, TaskStatus};
 use runtime::ShimBinary;
 use tokio::sync::watch;
 
@@ -222,6 +222,16 @@ impl Host for RealHost {
         timeout: Duration,
     ) -> BoxFuture<'_, ProbeResult> {
         async move { self.prober.ask(&task, attempt, probe, timeout).await }.boxed()
+    }
+
+    fn hook(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        hook: Hook,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        async move { self.prober.run(task.id, attempt, hook, timeout).await.map_err(Failure) }.boxed()
     }
 
     fn ended(&self, task: TaskId) -> BoxFuture<'_, ()> {

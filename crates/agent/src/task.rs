@@ -1,5 +1,7 @@
 //! The loop of one task: find, decide, do, say; until the task is forgotten.
 
+mod hooks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::host::{Failure, Found, Host, Prepared, Pulling};
 use crate::ledger::{Assigned, Record};
 use crate::probing::{Begin, News, Probing};
 use crate::step::{Container, Effect, Next, Observed, step};
+use hooks::Begun;
 
 /// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
@@ -95,11 +98,13 @@ struct Course<H> {
     up: Option<Duration>,
     /// Why its health check has given it up, once it has.
     unhealthy: Option<String>,
+    /// The commands before its stop have been run.
+    pre_stopped: bool,
 }
 
 impl<H> Course<H> {
     fn new(warnings: Vec<String>) -> Self {
-        Self { warnings, announce: None, probing: None, up: None, unhealthy: None }
+        Self { warnings, announce: None, probing: None, up: None, unhealthy: None, pre_stopped: false }
     }
 }
 
@@ -190,6 +195,9 @@ impl<H: Host> Worker<H> {
         }
         self.container = match self.means.host.find(self.record.assigned.id, self.attempt).await {
             Found::Running { ran } => {
+                if status.phase == Phase::Starting && !self.begin_again().await {
+                    return;
+                }
                 self.take_up(&status, check, ran);
                 self.container = self.running();
                 // The agent before this one may have been told of others and not have come to it.
@@ -204,6 +212,18 @@ impl<H: Host> Worker<H> {
             // It was started, or about to be, and nothing of it is left: the machine went down.
             Found::Nothing => self.exited(Exit::Unknown, Duration::ZERO),
         };
+    }
+
+    /// Whoever started the container may not have come to run what is to be run then. False if that is all for now.
+    async fn begin_again(&mut self) -> bool {
+        let assigned = Arc::new(self.record.assigned.clone());
+        match self.post_start(&assigned).await {
+            Begun::Done => return true,
+            Begun::Failed(why) => self.give_up(why),
+            Begun::Over => self.look().await,
+            Begun::Unwanted => self.container = Container::Running,
+        }
+        false
     }
 
     /// Holds a container that runs to limits that were changed. The next one is made with them.
@@ -375,11 +395,22 @@ impl<H: Host> Worker<H> {
         match self.launch(assigned).await {
             Ok(warnings) => {
                 tracing::debug!(target: "hop", hop = "running", task = %assigned.id);
-                self.started(assigned, warnings);
+                self.begin(assigned, warnings).await;
             }
             Err(failure) => self.not_started(Phase::Starting, failure),
         }
         true
+    }
+
+    /// Runs what is to be run once the container runs; it is up when that is done.
+    async fn begin(&mut self, assigned: &Arc<Assigned>, warnings: Vec<String>) {
+        match self.post_start(assigned).await {
+            Begun::Done => return self.started(assigned, warnings),
+            Begun::Failed(why) => self.give_up(why),
+            Begun::Over => self.look().await,
+            Begun::Unwanted => self.container = Container::Running,
+        }
+        self.course.warnings = warnings.iter().take(WARNINGS).map(|warning| excerpt(warning)).collect();
     }
 
     /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
@@ -531,7 +562,8 @@ impl<H: Host> Worker<H> {
         if said != Some((self.attempt, Phase::Stopping)) {
             self.say(self.status(Phase::Stopping, None, self.course.unhealthy.clone()));
         }
-        match self.means.host.stop(assigned.id, assigned.spec.container.stop.grace).await {
+        let grace = self.pre_stop(assigned).await;
+        match self.means.host.stop(assigned.id, grace).await {
             Ok(()) => {
                 self.look().await;
                 true

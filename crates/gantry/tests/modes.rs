@@ -242,3 +242,44 @@ fn services_are_begun_in_the_order_that_they_need() {
     deploy(anew("echo migrate ends")).done();
     assert!(cluster.user(&["logs", "t/web"]).end().done().contains("web begins anew"));
 }
+
+#[test]
+fn what_belongs_to_a_start_and_a_stop_is_run_in_the_container() {
+    let cluster = Cluster::up("hooks");
+    cluster.import_sleeper();
+    let serve = "echo serves; trap 'echo told to stop; exit 0' TERM; /bin/busybox sleep 1000000000 & wait";
+    let file = |warm: &str| {
+        format!(
+            "services:
+  web:
+    image: sleeper
+    command: [/bin/busybox, sh, -c, \"{serve}\"]
+    post_start:
+      - command: [/bin/busybox, sh, -c, \"{warm}\"]
+        environment: {{HOW: fast}}
+        working_dir: /tmp
+    pre_stop:
+      - command: [/bin/busybox, sh, -c, \"echo flushed > /proc/1/fd/1\"]
+    deploy: {{restart_policy: {{max_attempts: 1, delay: 100ms}}}}
+"
+        )
+    };
+    let deploy = |text: String| cluster.user(&["deploy", "-f", "-", "t"]).input(text).end();
+    deploy(file("echo warm $$HOW in $$PWD > /proc/1/fd/1")).done();
+    let logs = cluster.user(&["logs", "t/web"]).end().done();
+    assert!(logs.contains("warm fast in /tmp"), "{logs}");
+    cluster.user(&["scale", "t/web=0"]).end().done();
+
+    // One that fails is the end of its container, and is said.
+    let failed = deploy(
+        file("echo no cache >&2; exit 7")
+            .replace("image: sleeper", "image: sleeper\n    stop_grace_period: 2s"),
+    );
+    cluster.user(&["scale", "t/web=1", "--timeout", "20s"]).end();
+    let reason = || {
+        let tasks = list(&cluster, &["ps", "t", "--all"]);
+        tasks.iter().map(|task| task["reason"].to_string()).collect::<Vec<_>>().join("; ")
+    };
+    until("the failure to be said", || reason().contains("post_start"));
+    assert!(reason().contains("no cache"), "{} {failed}", reason());
+}

@@ -49,10 +49,35 @@ pub struct ContainerSpec {
     /// An OCI runtime's program in place of gantry's own.
     pub runtime: Option<String>,
     pub stop: Stop,
+    pub hooks: Hooks,
     pub logging: Logging,
     /// Its program is started when the first client attaches, or after [`ContainerSpec::HELD`] without one, so that who runs it
     /// sees all that it prints. The input of a container that was started for a client ends with that client.
     pub hold: bool,
+}
+
+/// Commands that are run in a container beside its own. Each list is run in order, and one that fails ends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Once it runs, before it counts as up. One that fails ends the container. Where the agent is started again meanwhile, they are
+    /// run again from the first.
+    pub post_start: Vec<Hook>,
+    /// Before it is told to stop, within its grace period. That one fails is only noted.
+    pub pre_stop: Vec<Hook>,
+}
+
+/// What is not said is the container's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hook {
+    /// The program, looked up in the container's `PATH`, and its arguments: at least the program.
+    pub command: Vec<String>,
+    pub user: Option<String>,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Absolute.
+    pub working_dir: Option<String>,
+    /// Added to the container's, replacing equal names.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl ContainerSpec {

@@ -26,10 +26,10 @@ mod task;
 
 pub use constraint::{Attribute, Comparison, Constraint, InvalidConstraint};
 pub use container::{
-    Access, Bind, Blkio, Capabilities, Capability, ContainerSpec, Device, DeviceKind, DeviceRule, Dns,
-    HostAddress, HostEntry, InvalidDevice, LogDriver, Logging, Mount, MountKind, Namespaces, Privileges,
-    Propagation, Scope, Seccomp, Stop, SwapLimit, Tmpfs, Tuning, Ulimit, UlimitRange, UnknownCapability,
-    UserScope,
+    Access, Bind, Blkio, Capabilities, Capability, ContainerSpec, Device, DeviceKind, DeviceRule, Dns, Hook,
+    Hooks, HostAddress, HostEntry, InvalidDevice, LogDriver, Logging, Mount, MountKind, Namespaces,
+    Privileges, Propagation, Scope, Seccomp, Stop, SwapLimit, Tmpfs, Tuning, Ulimit, UlimitRange,
+    UnknownCapability, UserScope,
 };
 pub use difference::Difference;
 pub use health::{Health, HealthCheck, HttpProbe, Probe, Readiness};

@@ -11,6 +11,7 @@ mod candidates;
 mod preempt;
 mod rank;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use model::{
@@ -174,13 +175,17 @@ fn classes(state: &State, pending: &[TaskId]) -> Vec<(Kind, Vec<TaskId>)> {
             None => classes.push((kind, vec![*id])),
         }
     }
-    classes.sort_by_key(|(kind, _)| std::cmp::Reverse(priority(state, kind)));
+    classes.sort_by_key(|(kind, _)| order(state, kind));
     classes
 }
 
-fn priority(state: &State, kind: &Kind) -> Priority {
+/// What is more important comes first, and what seeks or shuns others after those that do not: whoever is sought has to be there,
+/// and whoever is shunned may have fewer nodes to choose from.
+fn order(state: &State, kind: &Kind) -> (Reverse<Priority>, bool) {
     let template = state.service(kind.service).and_then(|service| service.templates.get(&kind.version));
-    template.map(|template| template.task.placement.priority).unwrap_or_default()
+    let policy = template.map(|template| &template.task.placement);
+    let priority = policy.map(|policy| policy.priority).unwrap_or_default();
+    (Reverse(priority), policy.is_some_and(|policy| !policy.affinities.is_empty()))
 }
 
 /// Why no node is free for `task`; without reasons when one is.

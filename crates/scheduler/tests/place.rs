@@ -542,6 +542,19 @@ fn what_shuns_another_is_shunned_by_it() {
 }
 
 #[test]
+fn what_is_sought_or_shunned_is_placed_before_those_who_do() {
+    check_place(
+        r#"nodes n1 n2 n3
+           service hello/apart x2 apart=db
+           service hello/beside x1 near=db
+           service hello/db x1 constraint "node.hostname == n2"
+           deploy
+           plan"#,
+        expect![[""]],
+    );
+}
+
+#[test]
 fn what_it_has_to_be_near_may_not_be_there() {
     check_place(
         r#"nodes n1 n2

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Bytes, ContainerSpec, Device, DeviceRule, Dns, HostEntry, Logging, Mount, Signal, Stop, Tuning, Ulimit,
-    UlimitRange, UnknownSignal,
+    Bytes, ContainerSpec, Device, DeviceRule, Dns, Hooks, HostEntry, Logging, Mount, Signal, Stop, Tuning,
+    Ulimit, UlimitRange, UnknownSignal,
 };
 
 use crate::problem::{Report, Span, shown};
@@ -12,7 +12,9 @@ use crate::sysctls::Sysctl;
 use crate::tree::{Content, Entry, Node, Scalar};
 use crate::typed::{self, Placed};
 use crate::yaml::Value;
-use crate::{devices, duration, isolation, logging, mounts, naming, paths, service, sysctls, tmpfs, ulimits};
+use crate::{
+    devices, duration, hooks, isolation, logging, mounts, naming, paths, service, sysctls, tmpfs, ulimits,
+};
 
 /// What the keys said, before they are compared with each other.
 #[derive(Debug, Default)]
@@ -40,6 +42,7 @@ pub(crate) struct Draft {
     storage_size: Option<Bytes>,
     runtime: Option<String>,
     stop: Stop,
+    hooks: Hooks,
     logging: Logging,
 }
 
@@ -71,6 +74,8 @@ impl Draft {
                 let grace = typed::quantity(value, "`stop_grace_period`", duration::parse_duration, report);
                 self.stop.grace = grace.unwrap_or(self.stop.grace);
             }
+            "post_start" => self.hooks.post_start = hooks::hooks(value, "`post_start`", report),
+            "pre_stop" => self.hooks.pre_stop = hooks::hooks(value, "`pre_stop`", report),
             "logging" => self.logging = logging::logging(value, report),
             _ => return false,
         }
@@ -136,6 +141,7 @@ impl Draft {
             storage_size: self.storage_size,
             runtime: self.runtime,
             stop: self.stop,
+            hooks: self.hooks,
             logging: self.logging,
             // Not a service's to ask for: nobody attaches to most of them.
             hold: false,

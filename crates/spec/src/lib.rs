@@ -47,6 +47,7 @@ mod ulimits;
 
 mod extension;
 mod health;
+mod hooks;
 mod probe;
 
 mod blkio;

@@ -248,7 +248,7 @@ fn image(node: &Node, report: &mut Report<'_>) -> Option<ImageName> {
 
 /// `command` and `entrypoint`: a line that is split into words, or a list of words. `None` keeps the image's,
 /// and an empty line or list clears it.
-fn command_line(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
+pub(crate) fn command_line(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
     match &node.content {
         Content::Scalar(Scalar { value: Value::Null, .. }) => None,
         Content::Sequence(_) => Some(typed::strings(node, subject, report)),
@@ -266,7 +266,7 @@ fn command_line(node: &Node, subject: &str, report: &mut Report<'_>) -> Option<V
 ///
 /// Swarm expands templates in values of the environment, of the keys that are read here, and nowhere else:
 /// `{{` in a label or command is text.
-fn environment(
+pub(crate) fn environment(
     node: &Node,
     variables: &BTreeMap<String, String>,
     report: &mut Report<'_>,
@@ -315,7 +315,7 @@ pub(crate) fn annotations(node: &Node, report: &mut Report<'_>) -> BTreeMap<Stri
 }
 
 /// Empty keeps the image's, as in Docker; so does [`user`].
-fn working_dir(node: &Node, report: &mut Report<'_>) -> Option<String> {
+pub(crate) fn working_dir(node: &Node, report: &mut Report<'_>) -> Option<String> {
     let text = typed::string(node, "`working_dir`", report)?;
     if text.is_empty() {
         return None;
@@ -328,7 +328,7 @@ fn working_dir(node: &Node, report: &mut Report<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn user(node: &Node, report: &mut Report<'_>) -> Option<String> {
+pub(crate) fn user(node: &Node, report: &mut Report<'_>) -> Option<String> {
     let text = typed::string(node, "`user`", report)?;
     if text.is_empty() {
         return None;

@@ -12,6 +12,8 @@ mod rendering;
 mod container;
 #[path = "cases/health.rs"]
 mod health;
+#[path = "cases/hooks.rs"]
+mod hooks;
 #[path = "cases/keys.rs"]
 mod keys;
 #[path = "cases/limits.rs"]

@@ -8,12 +8,13 @@ use std::time::Duration;
 use model::{
     Access, Affinity, Availability, Bind, Blkio, Bytes, Capabilities, Capability, Capacity, ClusterId,
     ContainerSpec, Credential, Desired, Device, Digest, Dns, Ended, Ending, Exit, FailureAction, Health,
-    HealthCheck, HostAddress, HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging, MilliCpu, Missed,
-    Mode, Mount, MountKind, Namespaces, NodeId, Overlap, Phase, PlacementPolicy, PortSpec, Priority,
-    Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId, Reservations,
-    Resources, RestartCondition, RestartPolicy, Role, Schedule, Scope, Seccomp, Secret, ServiceId,
-    ServiceSpec, Signal, SpecVersion, Stop, Strategy, Subnet, SwapLimit, TaskId, TaskSpec, TaskStatus,
-    TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy, UserScope, Wish,
+    HealthCheck, Hook, Hooks, HostAddress, HostEntry, HttpProbe, JobSpec, LogDriver, LogIndex, Logging,
+    MilliCpu, Missed, Mode, Mount, MountKind, Namespaces, NodeId, Overlap, Phase, PlacementPolicy, PortSpec,
+    Priority, Privileges, Probe, Propagation, Protocol, Publish, PullPolicy, Readiness, RequestId,
+    Reservations, Resources, RestartCondition, RestartPolicy, Role, Schedule, Scope, Seccomp, Secret,
+    ServiceId, ServiceSpec, Signal, SpecVersion, Stop, Strategy, Subnet, SwapLimit, TaskId, TaskSpec,
+    TaskStatus, TaskVerdict, Timestamp, Tmpfs, Tuning, Ulimit, UlimitRange, UpdateOrder, UpdatePolicy,
+    UserScope, Wish,
 };
 use state::command::Authority;
 use state::{Advance, Command, Declared, Outcome, Proposal, RegistryChange, State, Steer};
@@ -166,6 +167,16 @@ pub(crate) fn container() -> ContainerSpec {
         tuning: tuning(),
         storage_size: Some(Bytes(10 << 30)),
         runtime: Some("runsc".to_owned()),
+        hooks: Hooks {
+            post_start: vec![Hook { command: vec!["warm".to_owned(), "up".to_owned()], ..Hook::default() }],
+            pre_stop: vec![Hook {
+                command: vec!["flush".to_owned()],
+                user: Some("app".to_owned()),
+                privileged: true,
+                working_dir: Some("/srv".to_owned()),
+                environment: map([("HOW".to_owned(), "fast".to_owned())]),
+            }],
+        },
         stop: Stop { signal: Signal::from_number(3), grace: Duration::from_millis(1_500) },
         logging: Logging {
             driver: LogDriver::Syslog {

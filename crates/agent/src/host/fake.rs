@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, pending, ready};
 use model::{
-    Bytes, ContainerSpec, Desired, Digest, Exit, Health, HealthCheck, NodeId, Placement, Probe, PullPolicy,
-    Resources, RestartPolicy, ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
+    Bytes, ContainerSpec, Desired, Digest, Exit, Health, HealthCheck, Hook, NodeId, Placement, Probe,
+    PullPolicy, Resources, RestartPolicy, ServiceId, Subnet, TaskId, TaskSpec, Timestamp,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -220,6 +220,34 @@ impl Host for FakeHost {
             Answer::Ends => {
                 self.end(task.id);
                 result(false)
+            }
+        }
+    }
+
+    fn hook(
+        &self,
+        task: Arc<Assigned>,
+        _: u32,
+        hook: Hook,
+        most: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        let what = hook.command.join(" ");
+        let answer = {
+            let mut inner = self.lock();
+            inner.done.push(format!("hook {what}"));
+            inner.exec
+        };
+        match answer {
+            Answer::Healthy | Answer::Turns | Answer::Paused => ready(Ok(())).boxed(),
+            Answer::Unhealthy => ready(Err(Failure("exit code 1".to_owned()))).boxed(),
+            Answer::Never => async move {
+                let _late = timeout(most, pending::<()>()).await;
+                Err(Failure(format!("no answer within {most:?}")))
+            }
+            .boxed(),
+            Answer::Ends => {
+                self.end(task.id);
+                ready(Err(Failure("exit code 137".to_owned()))).boxed()
             }
         }
     }

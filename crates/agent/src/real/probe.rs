@@ -8,7 +8,8 @@ mod http;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::Probe;
+use model::{Hook, Probe, TaskId};
+use runtime::exec::Exec;
 use runtime::handle::{self, Observed};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -36,6 +37,17 @@ impl Prober {
         Self { disk, starts: Semaphore::new(STARTS) }
     }
 
+    /// Runs a command in the container to its end. What it printed is told where it fails.
+    pub(crate) async fn run(
+        &self,
+        task: TaskId,
+        attempt: u32,
+        hook: Hook,
+        most: Duration,
+    ) -> Result<(), String> {
+        exec::run(self.disk.attempt(task, attempt), hook_exec(hook), most, &self.starts).await.map(drop)
+    }
+
     pub(crate) async fn ask(
         &self,
         task: &Assigned,
@@ -46,7 +58,8 @@ impl Prober {
         let address = task.placement.address;
         let answer = match probe {
             Probe::Exec(args) => {
-                exec::run(self.disk.attempt(task.id, attempt), args, most, &self.starts).await
+                let exec = Exec { args, ..Exec::default() };
+                exec::run(self.disk.attempt(task.id, attempt), exec, most, &self.starts).await
             }
             Probe::Http(probe) => within(most, http::get(address, &probe)).await,
             Probe::Tcp { port } => {
@@ -70,6 +83,13 @@ impl Prober {
         output.truncate(output.floor_char_boundary(KEPT));
         ProbeResult { healthy, output, paused }
     }
+}
+
+/// How a hook is run.
+fn hook_exec(hook: Hook) -> Exec {
+    let Hook { command, user, privileged, working_dir, environment } = hook;
+    let env = environment.into_iter().map(|(name, value)| format!("{name}={value}"));
+    Exec { args: command, env: env.collect(), cwd: working_dir, user, privileged, ..Exec::default() }
 }
 
 /// Whether the container of this directory stands still. One that cannot be looked at does not.

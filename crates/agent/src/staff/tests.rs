@@ -6,6 +6,7 @@ use super::*;
 use crate::host::fake::{FakeHost, assigned};
 
 mod health;
+mod hooks;
 
 /// Longer than any wait of a loop.
 const LONG: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use agent::host::{
 };
 use agent::ledger::{Assigned, Record};
 use futures::future::BoxFuture;
-use model::{Bytes, Digest, Exit, NodeId, Probe, Subnet, TaskId, Timestamp};
+use model::{Bytes, Digest, Exit, Hook, NodeId, Probe, Subnet, TaskId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -183,6 +183,23 @@ impl Host for SimHost {
             // No time that anyone asks with here is shorter.
             tokio::time::sleep(self.world.moods.millis(1, 50)).await;
             self.world.answer(self.node, task.id, attempt, &probe)
+        })
+    }
+
+    fn hook(
+        &self,
+        task: Arc<Assigned>,
+        attempt: u32,
+        _hook: Hook,
+        _timeout: Duration,
+    ) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            self.world.thawed(self.node).await;
+            tokio::time::sleep(self.world.moods.millis(1, 800)).await;
+            match self.world.answer(self.node, task.id, attempt, &Probe::Exec(Vec::new())) {
+                ProbeResult { healthy: true, .. } => Ok(()),
+                ProbeResult { output, .. } => Err(Failure(output)),
+            }
         })
     }
 

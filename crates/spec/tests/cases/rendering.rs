@@ -176,6 +176,7 @@ fn container_lines(container: &ContainerSpec) -> Vec<String> {
         storage_size,
         runtime,
         stop,
+        hooks,
         logging,
         hold,
     } = container;
@@ -210,6 +211,10 @@ fn container_lines(container: &ContainerSpec) -> Vec<String> {
     lines.extend(tuning_lines(tuning));
     optional(&mut lines, "storage", &storage_size.map(|size| size.0));
     optional(&mut lines, "runtime", runtime);
+    let named = [("after start", &hooks.post_start), ("before stop", &hooks.pre_stop)];
+    lines.extend(
+        named.iter().flat_map(|(when, hooks)| hooks.iter().map(move |hook| format!("{when} {hook:?}"))),
+    );
     if *stop != Stop::default() {
         let signal = stop.signal.map_or_else(|| "its signal".to_owned(), |signal| signal.to_string());
         lines.push(format!("stop by {signal} within {:?}", stop.grace));

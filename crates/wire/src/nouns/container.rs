@@ -21,6 +21,48 @@ choices! {
     Propagation { Private, Slave, Shared }
 }
 
+impl From<&model::Hooks> for proto::Hooks {
+    fn from(hooks: &model::Hooks) -> Self {
+        let model::Hooks { post_start, pre_stop } = hooks;
+        let list = |hooks: &[model::Hook]| hooks.iter().map(Into::into).collect();
+        Self { post_start: list(post_start), pre_stop: list(pre_stop) }
+    }
+}
+
+impl TryFrom<proto::Hooks> for model::Hooks {
+    type Error = Invalid;
+
+    fn try_from(hooks: proto::Hooks) -> Result<Self, Invalid> {
+        let proto::Hooks { post_start, pre_stop } = hooks;
+        Ok(Self { post_start: list(post_start)?, pre_stop: list(pre_stop)? })
+    }
+}
+
+impl From<&model::Hook> for proto::Hook {
+    fn from(hook: &model::Hook) -> Self {
+        let model::Hook { command, user, privileged, working_dir, environment } = hook;
+        Self {
+            command: command.clone(),
+            user: user.clone(),
+            privileged: *privileged,
+            working_dir: working_dir.clone(),
+            environment: environment.clone(),
+        }
+    }
+}
+
+impl TryFrom<proto::Hook> for model::Hook {
+    type Error = Invalid;
+
+    fn try_from(hook: proto::Hook) -> Result<Self, Invalid> {
+        let proto::Hook { command, user, privileged, working_dir, environment } = hook;
+        if command.is_empty() {
+            return Err(Field("Hook", "command").bad(Cause::Missing));
+        }
+        Ok(Self { command, user, privileged, working_dir, environment })
+    }
+}
+
 impl From<&model::ContainerSpec> for proto::ContainerSpec {
     fn from(spec: &model::ContainerSpec) -> Self {
         let model::ContainerSpec {
@@ -48,6 +90,7 @@ impl From<&model::ContainerSpec> for proto::ContainerSpec {
             storage_size,
             runtime,
             stop,
+            hooks,
             logging,
             hold,
         } = spec;
@@ -76,6 +119,7 @@ impl From<&model::ContainerSpec> for proto::ContainerSpec {
             storage_size: storage_size.map(|size| size.0),
             runtime: runtime.clone(),
             stop: unless_default(stop),
+            hooks: unless_default(hooks),
             logging: unless_default(logging),
             hold: *hold,
         }
@@ -111,6 +155,7 @@ impl TryFrom<proto::ContainerSpec> for model::ContainerSpec {
             storage_size,
             runtime,
             stop,
+            hooks,
             logging,
             hold,
         } = spec;
@@ -140,6 +185,7 @@ impl TryFrom<proto::ContainerSpec> for model::ContainerSpec {
             storage_size: storage_size.map(|size| bytes(at("storage_size"), size)).transpose()?,
             runtime,
             stop: or_default(stop)?,
+            hooks: or_default(hooks)?,
             logging: or_default(logging)?,
             hold,
         })

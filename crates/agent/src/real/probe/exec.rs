@@ -1,4 +1,5 @@
-//! A command in the container, as Docker's `HEALTHCHECK CMD`: the container's user, directory and environment.
+//! A command in the container, as Docker's `HEALTHCHECK CMD`: with the container's user, directory and environment where nothing
+//! else is said.
 
 use std::io;
 use std::path::PathBuf;
@@ -28,13 +29,13 @@ const DRAIN: Duration = Duration::from_millis(100);
 /// killed, and so is one whose future is dropped.
 pub(super) async fn run(
     dir: PathBuf,
-    args: Vec<String>,
+    exec: Exec,
     most: Duration,
     starts: &Semaphore,
 ) -> Result<String, String> {
     let session = {
         let _turn = starts.acquire().await.map_err(|error| failure("the agent is stopping", &error).0)?;
-        within_start(start(dir, args)).await?
+        within_start(start(dir, exec)).await?
     };
     let mut answered = Answered::default();
     let ran = timeout(most, ended(session, &mut answered)).await;
@@ -52,31 +53,21 @@ pub(super) async fn run(
 async fn within_start<T>(start: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
     match timeout(START, start).await {
         Ok(started) => started.map_err(|Failure(why)| why),
-        Err(_late) => Err(format!("the check was not started within {START:?}")),
+        Err(_late) => Err(format!("it was not started within {START:?}")),
     }
 }
 
-async fn start(dir: PathBuf, args: Vec<String>) -> Result<Session, Failure> {
-    // What is not said is the container's own.
-    let exec = Exec {
-        args,
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        terminal: None,
-        stdin: false,
-        privileged: false,
-    };
+async fn start(dir: PathBuf, exec: Exec) -> Result<Session, Failure> {
     // Within the same time: a thread that went on to wait when nobody waits for it any more would be one for each check of a
     // container that holds up what joins it, until there are none for the others.
     blocking(move || {
-        exec::start_within(&dir, &exec, START).map_err(|error| failure("the check could not be run", &error))
+        exec::start_within(&dir, &exec, START).map_err(|error| failure("it could not be run", &error))
     })
     .await
 }
 
 async fn ended(Session { io, process }: Session, answered: &mut Answered) -> Result<Exit, Failure> {
-    let lost = |error: io::Error| failure("the check was lost sight of", &error);
+    let lost = |error: io::Error| failure("it was lost sight of", &error);
     let stream = process.into_stream();
     stream.set_nonblocking(true).map_err(lost)?;
     let stream = UnixStream::from_std(stream).map_err(lost)?;
@@ -84,7 +75,7 @@ async fn ended(Session { io, process }: Session, answered: &mut Answered) -> Res
         Io::Pipes { stdin: _, stdout, stderr } => {
             (Receiver::from_owned_fd(stdout).map_err(lost)?, Receiver::from_owned_fd(stderr).map_err(lost)?)
         }
-        Io::Terminal(_) => return Err(Failure("the check was given a terminal".to_owned())),
+        Io::Terminal(_) => return Err(Failure("it was given a terminal".to_owned())),
     };
     {
         let mut reading = std::pin::pin!(read_both(stdout, stderr, answered));
@@ -99,10 +90,8 @@ async fn ended(Session { io, process }: Session, answered: &mut Answered) -> Res
     }
     let stream = stream.into_std().map_err(lost)?;
     stream.set_nonblocking(false).map_err(lost)?;
-    blocking(move || {
-        exec::exit_from(stream).map_err(|error| failure("how the check ended is not known", &error))
-    })
-    .await
+    blocking(move || exec::exit_from(stream).map_err(|error| failure("how it ended is not known", &error)))
+        .await
 }
 
 /// Reads both to their end, and keeps the beginning of what comes, in the order in which it comes. The rest is read too: a
@@ -142,7 +131,7 @@ mod tests {
             Ok::<u64, Failure>(seconds)
         };
         assert_eq!(within_start(slow(29)).await, Ok(29));
-        assert_eq!(within_start(slow(31)).await, Err("the check was not started within 30s".to_owned()));
+        assert_eq!(within_start(slow(31)).await, Err("it was not started within 30s".to_owned()));
         let refused = async { Err::<u64, Failure>(Failure("the container is paused".to_owned())) };
         assert_eq!(within_start(refused).await, Err("the container is paused".to_owned()));
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use model::{
-    Bind, Blkio, Bytes, Capabilities, ContainerSpec, Device, Dns, Health, HealthCheck, HostAddress,
+    Bind, Blkio, Bytes, Capabilities, ContainerSpec, Device, Dns, Health, HealthCheck, Hook, HostAddress,
     HostEntry, HttpProbe, Limits, LogDriver, Logging, Mount, MountKind, Namespaces, PlacementPolicy,
     PortSpec, Privileges, Probe, Propagation, Publish, PullPolicy, Readiness, Reservations, Resources,
     RestartCondition, RestartPolicy, Scope, Seccomp, Stop, SwapLimit, TaskSpec, Tmpfs, Tuning, UlimitRange,
@@ -142,6 +142,17 @@ fn pull_policy(pull: PullPolicy) -> String {
     }
 }
 
+fn hook(hook: &Hook) -> Value {
+    let Hook { command, user, privileged, working_dir, environment } = hook;
+    said([
+        ("command", json!(command)),
+        ("user", json!(user)),
+        ("privileged", json!(privileged)),
+        ("working_dir", json!(working_dir)),
+        ("environment", json!(environment)),
+    ])
+}
+
 fn container(container: &ContainerSpec) -> Value {
     let ContainerSpec {
         annotations,
@@ -168,6 +179,7 @@ fn container(container: &ContainerSpec) -> Value {
         storage_size,
         runtime,
         stop,
+        hooks,
         logging,
         hold,
     } = container;
@@ -178,6 +190,8 @@ fn container(container: &ContainerSpec) -> Value {
         ("domainname", json!(domainname)),
         ("extra_hosts", hosts.iter().map(host).collect()),
         ("dns", self::dns(dns)),
+        ("post_start", hooks.post_start.iter().map(hook).collect()),
+        ("pre_stop", hooks.pre_stop.iter().map(hook).collect()),
         ("groups", json!(groups)),
         ("init", json!(init)),
         ("tty", json!(tty)),
