@@ -550,7 +550,12 @@ fn what_is_sought_or_shunned_is_placed_before_those_who_do() {
            service hello/db x1 constraint "node.hostname == n2"
            deploy
            plan"#,
-        expect![[""]],
+        expect![[r#"
+            assign db.1#1 -> n2 10.0.1.2
+            assign apart.1#1 -> n1 10.0.0.2
+            assign apart.2#2 -> n3 10.0.2.2
+            assign beside.1#1 -> n2 10.0.1.3
+        "#]],
     );
 }
 

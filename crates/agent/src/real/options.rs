@@ -79,6 +79,8 @@ pub(crate) fn options(container: &ContainerSpec, reserved: Vec<PathBuf>) -> Resu
         runtime,
         stop: _,
         logging: _,
+        // The agent runs them.
+        hooks: _,
         hold,
     } = container;
     if let Some(other) = runtime.as_ref().filter(|name| !SAME_RUNTIME.contains(&name.as_str())) {

@@ -41,9 +41,28 @@ async fn what_is_to_be_run_after_the_start_and_before_the_stop_is_run_in_order()
     let (host, began) = (host(), Instant::now());
     let mut staff = staff(&host);
     staff.assign(hooked(Desired::Running));
-    until(&mut staff, &host, (began, 5), expect![[""]]).await;
+    until(
+        &mut staff,
+        &host,
+        (began, 5),
+        expect![[r#"
+        0s Running 1
+        done: prepare, start 1, hook warm, hook register
+    "#]],
+    )
+    .await;
     staff.assign(hooked(Desired::Stopped));
-    until(&mut staff, &host, (began, 10), expect![[""]]).await;
+    until(
+        &mut staff,
+        &host,
+        (began, 10),
+        expect![[r#"
+        5s Stopping 1
+        5s Exited 1, ended: Stopped, exit: Code(0), reason: exit code 0
+        done: hook flush, stop within 10s, release
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +71,15 @@ async fn a_command_after_the_start_that_fails_ends_the_container() {
     host.lock().exec = Answer::Unhealthy;
     let mut staff = staff(&host);
     staff.assign(hooked(Desired::Running));
-    until(&mut staff, &host, (began, 1), expect![[""]]).await;
+    until(&mut staff, &host, (began, 1), expect![[r#"
+        0s Stopping 1, reason: post_start `warm` failed: exit code 1
+        0s Exited 1, exit: Code(0), reason: post_start `warm` failed: exit code 1, warning: pre_stop `flush` failed: exit code 1
+        0s Stopping 2, reason: post_start `warm` failed: exit code 1
+        0s Exited 2, exit: Code(0), reason: post_start `warm` failed: exit code 1, warning: pre_stop `flush` failed: exit code 1
+        0s Stopping 3, reason: post_start `warm` failed: exit code 1
+        0s Exited 3, exit: Code(0), reason: post_start `warm` failed: exit code 1, warning: pre_stop `flush` failed: exit code 1
+        done: prepare, start 1, hook warm, hook flush, stop within 10s, release, prepare, start 2, hook warm, hook flush, stop within 10s, release, prepare, start 3, hook warm, hook flush, stop within 10s, release
+    "#]]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,10 +88,23 @@ async fn a_command_that_takes_long_is_seen_and_given_up_with_its_task() {
     host.lock().exec = Answer::Never;
     let mut staff = staff(&host);
     staff.assign(hooked(Desired::Running));
-    until(&mut staff, &host, (began, 5), expect![[""]]).await;
+    until(
+        &mut staff,
+        &host,
+        (began, 5),
+        expect![[r#"
+        0s Starting 1, reason: post_start 1 of 2: warm
+        done: prepare, start 1, hook warm
+    "#]],
+    )
+    .await;
     staff.assign(hooked(Desired::Stopped));
     // The one before the stop has no more than the grace period.
-    until(&mut staff, &host, (began, 60), expect![[""]]).await;
+    until(&mut staff, &host, (began, 60), expect![[r#"
+        5s Stopping 1
+        15s Exited 1, ended: Stopped, exit: Code(0), reason: exit code 0, warning: pre_stop `flush` failed: no answer within 10s
+        done: hook flush, stop within 1s, release
+    "#]]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +113,12 @@ async fn a_container_that_ends_meanwhile_has_ended_by_itself() {
     host.lock().exec = Answer::Ends;
     let mut staff = staff(&host);
     staff.assign(hooked(Desired::Running));
-    until(&mut staff, &host, (began, 1), expect![[""]]).await;
+    until(&mut staff, &host, (began, 1), expect![[r#"
+        0s Exited 1, exit: Code(0), reason: exit code 0
+        0s Exited 2, exit: Code(0), reason: exit code 0
+        0s Exited 3, exit: Code(0), reason: exit code 0
+        done: prepare, start 1, hook warm, release, prepare, start 2, hook warm, release, prepare, start 3, hook warm, release
+    "#]]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,11 +127,29 @@ async fn an_agent_that_comes_back_runs_them_again_where_the_container_was_starti
     host.lock().exec = Answer::Never;
     let mut first = staff(&host);
     first.assign(hooked(Desired::Running));
-    until(&mut first, &host, (began, 5), expect![[""]]).await;
+    until(
+        &mut first,
+        &host,
+        (began, 5),
+        expect![[r#"
+        0s Starting 1, reason: post_start 1 of 2: warm
+        done: prepare, start 1, hook warm
+    "#]],
+    )
+    .await;
     drop(first);
     host.lock().exec = Answer::Healthy;
     let mut second = staff(&host);
     let records = host.lock().records.values().cloned().collect::<Vec<_>>();
     records.into_iter().for_each(|record| second.employ(record));
-    until(&mut second, &host, (began, 10), expect![[""]]).await;
+    until(
+        &mut second,
+        &host,
+        (began, 10),
+        expect![[r#"
+        5s Running 1
+        done: hook warm, hook register, relimit 1
+    "#]],
+    )
+    .await;
 }

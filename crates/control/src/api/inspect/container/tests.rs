@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Access, DeviceKind, DeviceRule, Signal, Ulimit};
+use model::{Access, DeviceKind, DeviceRule, Hooks, Signal, Ulimit};
 
 use super::*;
 
@@ -78,6 +78,16 @@ fn full() -> ContainerSpec {
         tuning: tuned(),
         storage_size: Some(Bytes(6)),
         runtime: text("crun"),
+        hooks: Hooks {
+            post_start: vec![Hook { command: vec!["warm".to_owned()], ..Hook::default() }],
+            pre_stop: vec![Hook {
+                command: vec!["flush".to_owned(), "all".to_owned()],
+                user: Some("app".to_owned()),
+                privileged: true,
+                working_dir: Some("/srv".to_owned()),
+                environment: BTreeMap::from([("HOW".to_owned(), "fast".to_owned())]),
+            }],
+        },
         stop: Stop { signal: Signal::from_number(2), grace: Duration::from_millis(1500) },
         hold: true,
         logging: Logging { driver: LogDriver::Journald { tag: String::new() }, ..Logging::default() },
