@@ -32,8 +32,17 @@ const API: &str = "/gantry.api.v1.Cluster/";
 
 /// Those of its calls that stream, either way. What one of them has sent and nobody reads yet takes room that all calls of
 /// its connection share: a few readers that have stopped would stop every call that this manager passes on.
-const STREAMS: [&str; 8] =
-    ["Converge", "Logs", "Open", "ImportImage", "PullImage", "PushImage", "SaveImage", "CommitTask"];
+const STREAMS: [&str; 9] = [
+    "Converge",
+    "Drained",
+    "Logs",
+    "Open",
+    "ImportImage",
+    "PullImage",
+    "PushImage",
+    "SaveImage",
+    "CommitTask",
+];
 
 /// The layer in front of a manager's services.
 #[derive(Clone, Debug)]

@@ -257,7 +257,7 @@ fn what_belongs_to_a_start_and_a_stop_is_run_in_the_container() {
     post_start:
       - command: [/bin/busybox, sh, -c, \"{warm}\"]
         environment: {{HOW: fast}}
-        working_dir: /tmp
+        working_dir: /bin
     pre_stop:
       - command: [/bin/busybox, sh, -c, \"echo flushed > /proc/1/fd/1\"]
     deploy: {{restart_policy: {{max_attempts: 1, delay: 100ms}}}}
@@ -267,7 +267,7 @@ fn what_belongs_to_a_start_and_a_stop_is_run_in_the_container() {
     let deploy = |text: String| cluster.user(&["deploy", "-f", "-", "t"]).input(text).end();
     deploy(file("echo warm $$HOW in $$PWD > /proc/1/fd/1")).done();
     let logs = cluster.user(&["logs", "t/web"]).end().done();
-    assert!(logs.contains("warm fast in /tmp"), "{logs}");
+    assert!(logs.contains("warm fast in /bin"), "{logs}");
     cluster.user(&["scale", "t/web=0"]).end().done();
 
     // One that fails is the end of its container, and is said.

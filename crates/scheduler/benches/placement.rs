@@ -3,7 +3,11 @@
 //! A class is one service: its tasks ask the same of a node. What is timed is [`scheduler::place`] and nothing else; the tasks are
 //! there before, and every decision is a command that has been judged by `state`'s own `apply`.
 
-#![expect(clippy::unwrap_used, reason = "a bench is no library")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench is no library, and prints what it measured"
+)]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -177,6 +177,7 @@ mod tests {
                 "labels": {
                   "disk": "ssd"
                 },
+                "platform": "linux/amd64",
                 "capacity": {
                   "cpu_millis": 4000,
                   "memory_bytes": 8589934592

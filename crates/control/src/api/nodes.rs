@@ -232,10 +232,25 @@ mod tests {
                drain n1
                plan"#,
         );
-        expect![[""]].assert_eq(&left(&world, "n1"));
+        expect![[r#"
+            hello/job.1: runs to its end
+            hello/tied.1: no node fits: node.hostname == n1 is not met on 1 node
+            hello/web.2: no node fits: not enough CPU on 1 node
+            drain until 0
+        "#]]
+        .assert_eq(&left(&world, "n1"));
         world.run("settle");
-        expect![[""]].assert_eq(&left(&world, "n1"));
+        expect![[r#"
+            hello/job.1: runs to its end
+            hello/tied.1: no node fits: node.hostname == n1 is not met on 1 node
+            hello/web.2: no node fits: not enough CPU on 1 node
+            drain until 0
+        "#]]
+        .assert_eq(&left(&world, "n1"));
         world.run("drain n1 60s\n tick 60s\n settle");
-        expect![[""]].assert_eq(&left(&world, "n1"));
+        expect![[r#"
+            drain until 1060000
+        "#]]
+        .assert_eq(&left(&world, "n1"));
     }
 }

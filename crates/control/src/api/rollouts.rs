@@ -265,7 +265,7 @@ mod tests {
             &expect![[r#"
                 hello/web v1 -> v2 deploy running stop-first: 0 of 3, 0 failed, canaries 0 promoted true until true
 
-                  slot 2 has an old version and waits for its turn (and 1 more)
+                  slot 2 is to be replaced and waits for its turn (and 1 more)
             "#]],
         );
     }

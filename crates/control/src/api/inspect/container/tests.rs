@@ -164,6 +164,14 @@ fn all_that_was_declared_is_said() {
         "storage_size_bytes": 6,
         "runtime": "crun",
         "stop": { "signal": "SIGINT", "grace_ms": 1500 },
+        "post_start": [{ "command": ["warm"] }],
+        "pre_stop": [{
+            "command": ["flush", "all"],
+            "user": "app",
+            "privileged": true,
+            "working_dir": "/srv",
+            "environment": { "HOW": "fast" },
+        }],
         "hold": true,
         "logging": { "driver": "journald", "max_size_bytes": 16_777_216, "max_files": 3 },
     });
