@@ -18,7 +18,6 @@ use crate::host::{Failure, Found, Host, Prepared, Pulling};
 use crate::ledger::{Assigned, Record};
 use crate::probing::{Begin, News, Probing};
 use crate::step::{Container, Effect, Next, Observed, step};
-use hooks::Begun;
 
 /// Either half of a start that takes longer than this is reported; a quicker one saves the cluster a write.
 const WORTH_SAYING: Duration = Duration::from_millis(250);
@@ -195,7 +194,9 @@ impl<H: Host> Worker<H> {
         }
         self.container = match self.means.host.find(self.record.assigned.id, self.attempt).await {
             Found::Running { ran } => {
-                if status.phase == Phase::Starting && !self.begin_again().await {
+                // Whoever started it may not have come to run what is to be run then.
+                let assigned = Arc::new(self.record.assigned.clone());
+                if status.phase == Phase::Starting && !self.begins(&assigned).await {
                     return;
                 }
                 self.take_up(&status, check, ran);
@@ -212,18 +213,6 @@ impl<H: Host> Worker<H> {
             // It was started, or about to be, and nothing of it is left: the machine went down.
             Found::Nothing => self.exited(Exit::Unknown, Duration::ZERO),
         };
-    }
-
-    /// Whoever started the container may not have come to run what is to be run then. False if that is all for now.
-    async fn begin_again(&mut self) -> bool {
-        let assigned = Arc::new(self.record.assigned.clone());
-        match self.post_start(&assigned).await {
-            Begun::Done => return true,
-            Begun::Failed(why) => self.give_up(why),
-            Begun::Over => self.look().await,
-            Begun::Unwanted => self.container = Container::Running,
-        }
-        false
     }
 
     /// Holds a container that runs to limits that were changed. The next one is made with them.
@@ -395,22 +384,15 @@ impl<H: Host> Worker<H> {
         match self.launch(assigned).await {
             Ok(warnings) => {
                 tracing::debug!(target: "hop", hop = "running", task = %assigned.id);
-                self.begin(assigned, warnings).await;
+                self.course.warnings =
+                    warnings.iter().take(WARNINGS).map(|warning| excerpt(warning)).collect();
+                if self.begins(assigned).await {
+                    self.started(assigned);
+                }
             }
             Err(failure) => self.not_started(Phase::Starting, failure),
         }
         true
-    }
-
-    /// Runs what is to be run once the container runs; it is up when that is done.
-    async fn begin(&mut self, assigned: &Arc<Assigned>, warnings: Vec<String>) {
-        match self.post_start(assigned).await {
-            Begun::Done => return self.started(assigned, warnings),
-            Begun::Failed(why) => self.give_up(why),
-            Begun::Over => self.look().await,
-            Begun::Unwanted => self.container = Container::Running,
-        }
-        self.course.warnings = warnings.iter().take(WARNINGS).map(|warning| excerpt(warning)).collect();
     }
 
     /// Waits for what may take long and has no effect on the node's containers, as long as the task is wanted.
@@ -515,13 +497,12 @@ impl<H: Host> Worker<H> {
     }
 
     /// The container runs. Without a health check it is up; with one, when that says so.
-    fn started(&mut self, assigned: &Assigned, mut warnings: Vec<String>) {
+    fn started(&mut self, assigned: &Assigned) {
         let check = self.check();
         if check.is_none() && matches!(assigned.spec.health, Health::Check(_)) {
-            warnings.push("the health check has no test, and neither has the image's".to_owned());
+            self.course.warnings.push("the health check has no test, and neither has the image's".to_owned());
+            self.course.warnings.truncate(WARNINGS);
         }
-        warnings.truncate(WARNINGS);
-        self.course.warnings = warnings.iter().map(|warning| excerpt(warning)).collect();
         self.container = Container::Running;
         let up = check.is_none();
         self.course.up = up.then_some(Duration::ZERO);

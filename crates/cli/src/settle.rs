@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::Streaming;
+use tonic::{Response, Status, Streaming};
 use wire::proto::api::{ConvergeRequest, Progress};
 
-use crate::cluster::{Cluster, Effect, Operation, PATIENCE, is_passing};
+use crate::cluster::{Client, Cluster, Effect, Operation, PATIENCE, is_passing};
 use crate::failure::Failure;
 use crate::progress::Display;
 use crate::render;
@@ -137,8 +137,7 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-/// Has `look` see every word of how a change goes, until it finds what it looks for. Managers may come and go meanwhile;
-/// `last` is the latest that one of them said.
+/// Has `look` see every word of how a change goes, until it finds what it looks for. `last` is the latest that a manager said.
 pub(crate) async fn follow<T>(
     cluster: &mut Cluster,
     goal: &ConvergeRequest,
@@ -147,17 +146,34 @@ pub(crate) async fn follow<T>(
 ) -> Result<T, Failure> {
     let operand = goal.targets.join(", ");
     let operation = Operation { operand: &operand, effect: Effect::Reads, list: "gantry services" };
+    let ask = |mut client: Client| {
+        let goal = goal.clone();
+        async move { client.converge(goal).await }
+    };
+    listen(cluster, operation, ask, async |cluster, progress| {
+        let found = look(cluster, &progress).await?;
+        *last = Some(progress);
+        Ok(found)
+    })
+    .await
+}
+
+/// Has `look` hear every word of what `ask` opens, until it finds what it looks for. Managers may come and go meanwhile.
+pub(crate) async fn listen<T, P, F, Fut>(
+    cluster: &mut Cluster,
+    operation: Operation<'_>,
+    ask: F,
+    mut look: impl AsyncFnMut(&mut Cluster, P) -> Result<Option<T>, Failure>,
+) -> Result<T, Failure>
+where
+    F: Fn(Client) -> Fut,
+    Fut: Future<Output = Result<Response<Streaming<P>>, Status>>,
+{
     loop {
-        let opened = cluster.call(operation, PATIENCE, |mut client| {
-            let goal = goal.clone();
-            async move { client.converge(goal).await }
-        });
-        match opened.await {
+        match cluster.call(operation, PATIENCE, &ask).await {
             Ok(mut stream) => {
-                while let Some(progress) = next(&mut stream, operation).await? {
-                    let found = look(cluster, &progress).await?;
-                    *last = Some(progress);
-                    if let Some(found) = found {
+                while let Some(said) = next(&mut stream, operation).await? {
+                    if let Some(found) = look(cluster, said).await? {
                         return Ok(found);
                     }
                 }
@@ -172,12 +188,9 @@ pub(crate) async fn follow<T>(
 }
 
 /// What the stream says next; `None` where it is to be opened again.
-async fn next(
-    stream: &mut Streaming<Progress>,
-    operation: Operation<'_>,
-) -> Result<Option<Progress>, Failure> {
+async fn next<P>(stream: &mut Streaming<P>, operation: Operation<'_>) -> Result<Option<P>, Failure> {
     match timeout_at(Instant::now() + QUIET, stream.message()).await {
-        Ok(Ok(progress)) => Ok(progress),
+        Ok(Ok(said)) => Ok(said),
         Ok(Err(status)) if is_passing(&status) => Ok(None),
         Ok(Err(status)) => Err(operation.refused(&status).into()),
         Err(_) => Ok(None),

@@ -2,6 +2,7 @@
 
 mod commit;
 mod converge;
+mod follow;
 mod images;
 mod inspect;
 mod jobs;
@@ -14,6 +15,7 @@ mod plan;
 mod registries;
 mod rollouts;
 mod run;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod transfers;
@@ -418,14 +420,14 @@ impl Cluster for Api {
     }
 
     async fn get_settings(&self, _: Request<SettingsRequest>) -> Result<Response<Settings>, Status> {
-        Ok(Response::new(nodes::settings(&self.state().await?)))
+        Ok(Response::new(settings::now(&self.state().await?)))
     }
 
     async fn put_settings(
         &self,
         request: Request<PutSettingsRequest>,
     ) -> Result<Response<ChangeReply>, Status> {
-        nodes::configure(&self.asked(&request), request.into_inner()).await.map(Response::new)
+        settings::configure(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {

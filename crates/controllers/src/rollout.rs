@@ -6,6 +6,7 @@
 //! **Invariant:** all of it follows from the state and `now`. Nothing is remembered between two plans, so that another
 //! leader goes on where this one was.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use model::{
     Availability, Desired, Ended, FailureAction, Health, Name, NodeId, Reservations, Rollout, RolloutPhase,
     ServiceId, SpecVersion, Task, TaskId, TaskSpec, Timestamp, UpdateOrder, UpdatePolicy,
 };
-use state::{Advance, Command, Service, State};
+use state::{Advance, Command, Service, Shunned, State};
 
 use crate::slots::{self, Creation, Holder, Refill, Row};
 use crate::{Plan, SlotNote, Waiting, dependencies};
@@ -47,6 +48,8 @@ pub(crate) struct Engine<'a> {
     sharing: BTreeMap<NodeId, u32>,
     /// Of each node, what tasks ask for more that are revised.
     promised: BTreeMap<NodeId, Reservations>,
+    /// Looked up when the first task is to leave a node that is being drained.
+    shunned: OnceCell<Shunned>,
 }
 
 /// A slot whose task is to be replaced by one of another version.
@@ -95,6 +98,7 @@ impl<'a> Engine<'a> {
             failure: None,
             sharing: BTreeMap::new(),
             promised: BTreeMap::new(),
+            shunned: OnceCell::new(),
         }
     }
 
@@ -269,6 +273,11 @@ impl<'a> Engine<'a> {
         }
     }
 
+    fn has_other_place(&self, id: TaskId, want: SpecVersion) -> bool {
+        let shunned = self.shunned.get_or_init(|| self.state.shunned());
+        self.state.has_other_place(id, want, shunned)
+    }
+
     /// A slot of the right version whose task is to be elsewhere. A drain takes nothing down that has nowhere else to go, until
     /// its time is up.
     fn moves(
@@ -290,7 +299,7 @@ impl<'a> Engine<'a> {
             let why = if self.service.spec.task.is_one_off() {
                 Some(Waiting::ForItsEnd { on: node })
             } else {
-                let is_stuck = task.desired == Desired::Running && !self.state.has_other_place(id, want);
+                let is_stuck = task.desired == Desired::Running && !self.has_other_place(id, want);
                 is_stuck.then_some(Waiting::ForAnotherNode { than: node })
             };
             if let Some(why) = why {

@@ -1,6 +1,7 @@
 //! Placement constraints, in Swarm's grammar: `key == value` and `key != value`; and beyond it `key = value`, which means the
 //! first, and sets: `key in (a, b)` and `key not in (a, b)`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -56,7 +57,7 @@ impl InvalidConstraint {
                     .to_owned()
             }
             Self::Attribute(_) => {
-                let names: Vec<&str> = Attribute::PLAIN.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = Attribute::names().collect();
                 format!("there are {}, node.labels.NAME and engine.labels.NAME", names.join(", "))
             }
             Self::Value { attribute: Attribute::Role, .. } => "write manager or worker".to_owned(),
@@ -77,31 +78,30 @@ impl Attribute {
     const LABEL: &str = "node.labels.";
     const ENGINE_LABEL: &str = "engine.labels.";
 
+    /// The names of those that are no labels.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::PLAIN.iter().map(|(name, _)| *name)
+    }
+
     /// What this is of `node`; `None` where it has none.
-    pub fn of(&self, id: NodeId, node: &Node) -> Option<String> {
+    pub fn of<'n>(&self, id: NodeId, node: &'n Node) -> Option<Cow<'n, str>> {
+        let platform = node.platform.as_ref();
         match self {
-            Self::Id => Some(id.to_string()),
-            Self::Hostname => Some(node.name.to_string()),
-            Self::Ip => Some(node.address.ip().to_string()),
-            Self::Role => Some(node.role.as_str().to_owned()),
-            Self::Os => node.platform.as_ref().map(|platform| platform.os.clone()),
-            Self::Arch => node.platform.as_ref().map(|platform| platform.arch.clone()),
-            Self::Label(key) => node.label(key).map(str::to_owned),
-            Self::EngineLabel(key) => node.engine_labels.get(key).cloned(),
+            Self::Id => Some(id.to_string().into()),
+            Self::Hostname => Some(node.name.as_str().into()),
+            Self::Ip => Some(node.address.ip().to_string().into()),
+            Self::Role => Some(node.role.as_str().into()),
+            Self::Os => platform.map(|platform| platform.os.as_str().into()),
+            Self::Arch => platform.map(|platform| platform.arch.as_str().into()),
+            Self::Label(key) => node.label(key).map(Cow::from),
+            Self::EngineLabel(key) => node.engine_labels.get(key).map(Cow::from),
         }
     }
 
     fn is(&self, id: NodeId, node: &Node, value: &str) -> bool {
-        let is = |actual: &str| actual.eq_ignore_ascii_case(value);
         match self {
-            Self::Id => is(&id.to_string()),
-            Self::Hostname => is(node.name.as_str()),
             Self::Ip => Network::parse(value).is_some_and(|network| network.contains(node.address.ip())),
-            Self::Role => is(node.role.as_str()),
-            Self::Os => node.platform.as_ref().is_some_and(|platform| is(&platform.os)),
-            Self::Arch => node.platform.as_ref().is_some_and(|platform| is(&platform.arch)),
-            Self::Label(key) => node.label(key).is_some_and(is),
-            Self::EngineLabel(key) => node.engine_labels.get(key).is_some_and(|actual| is(actual)),
+            _ => self.of(id, node).is_some_and(|actual| actual.eq_ignore_ascii_case(value)),
         }
     }
 

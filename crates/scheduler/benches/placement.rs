@@ -3,16 +3,13 @@
 //! A class is one service: its tasks ask the same of a node. What is timed is [`scheduler::place`] and nothing else; the tasks are
 //! there before, and every decision is a command that has been judged by `state`'s own `apply`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a bench is no library, and prints what it measured"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench is no library")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
+use divan::Bencher;
+use divan::counter::ItemsCount;
 use model::{
     Bytes, Capacity, ClusterId, ContainerSpec, Digest, Health, LogIndex, MilliCpu, Name, NodeId,
     PlacementPolicy, PullPolicy, Reservations, Resources, RestartPolicy, Role, ServiceId, ServiceSpec,
@@ -23,52 +20,41 @@ use state::{Command, Declared, Proposal, State};
 
 const IMAGE: Digest = Digest([1; 32]);
 const TOKEN: [u8; 32] = [7; 32];
-/// Samples of each thing; the median counts.
-const SAMPLES: usize = 5;
+const NODES: u32 = 5_000;
+const TASKS: u32 = 100_000;
 
 fn main() {
-    let nodes = 5_000;
-    let service = |replicas| with_demands(replicas, &["node.labels.disk == ssd"], &["node.labels.rack"]);
-    println!("{:<58} {:>9} {:>14}", "", "seconds", "tasks a second");
-    for (what, services, replicas) in [
-        ("100 services of 1,000 tasks", 100, 1_000),
-        ("1 service of 100,000 tasks", 1, 100_000),
-        ("10,000 services of 10 tasks", 10_000, 10),
-    ] {
-        let before = cluster(nodes, services, &service(replicas));
-        let took = median(|| timed(&before));
-        let tasks = f64::from(services * replicas);
-        println!(
-            "{:<58} {:>9.3} {:>14.0}",
-            format!("{what}, {nodes} nodes, constraint and spread"),
-            took.as_secs_f64(),
-            tasks / took.as_secs_f64()
-        );
-    }
-    println!("\n{:<58} {:>9}", "one more task", "micros");
-    for nodes in [100, 1_000, 10_000] {
-        for (what, spec) in [("plain", with_demands(1, &[], &[])), ("constraint and spread", service(1))] {
-            let before = cluster(nodes, 1, &spec);
-            let took = median(|| timed(&before));
-            println!("{:<58} {:>9.1}", format!("{nodes} nodes, {what}"), took.as_secs_f64() * 1e6);
-        }
-    }
+    divan::main();
 }
 
-fn median(mut sample: impl FnMut() -> Duration) -> Duration {
-    let mut samples: Vec<Duration> = (0..SAMPLES).map(|_| sample()).collect();
-    samples.sort_unstable();
-    samples[SAMPLES / 2]
+/// 100,000 tasks on 5,000 nodes, with a constraint that half of them meet and spread over racks; by the number of services.
+#[divan::bench(args = [1, 100, 10_000], sample_count = 5, sample_size = 1)]
+fn tasks_of_services(bencher: Bencher<'_, '_>, services: u32) {
+    let spec = with_demands(TASKS / services, &["node.labels.disk == ssd"], &["node.labels.rack"]);
+    places(bencher, &cluster(NODES, services, &spec));
+}
+
+/// One task more, by the number of nodes.
+#[divan::bench(args = [100, 1_000, 10_000], sample_count = 100, sample_size = 1)]
+fn one_task(bencher: Bencher<'_, '_>, nodes: u32) {
+    places(bencher, &cluster(nodes, 1, &with_demands(1, &[], &[])));
+}
+
+/// The same, of a service that is spread.
+#[divan::bench(args = [100, 1_000, 10_000], sample_count = 100, sample_size = 1)]
+fn one_task_that_is_spread(bencher: Bencher<'_, '_>, nodes: u32) {
+    let spec = with_demands(1, &["node.labels.disk == ssd"], &["node.labels.rack"]);
+    places(bencher, &cluster(nodes, 1, &spec));
 }
 
 /// Places all that is pending, and looks that nothing is left.
-fn timed(before: &State) -> Duration {
+fn places(bencher: Bencher<'_, '_>, before: &State) {
     let pending: Vec<TaskId> = before.unplaced().collect();
-    let began = Instant::now();
-    let placement = scheduler::place(before, &pending, usize::MAX);
-    let took = began.elapsed();
-    assert_eq!(placement.commands.len(), pending.len(), "{:?}", placement.unplaced.values().next());
-    took
+    bencher.counter(ItemsCount::new(pending.len())).bench_local(|| {
+        let placement = scheduler::place(before, &pending, usize::MAX);
+        assert_eq!(placement.commands.len(), pending.len(), "{:?}", placement.unplaced.values().next());
+        placement
+    });
 }
 
 struct World {

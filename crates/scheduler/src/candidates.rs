@@ -10,6 +10,7 @@
 //!
 //! Nodes that had better not be used (the task before failed there, or the version keeps failing there) come last.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Ended, Liveness, Node, NodeId, Strategy};
@@ -69,14 +70,14 @@ impl Groups {
         if over.is_empty() {
             return Self { paths: vec![Vec::new()], leaf: BTreeMap::new(), queues: Vec::new() };
         }
-        let mut known: BTreeMap<Vec<Option<String>>, Vec<NodeId>> = BTreeMap::new();
+        let mut known: BTreeMap<Vec<Option<Cow<'_, str>>>, Vec<NodeId>> = BTreeMap::new();
         for (id, node) in state.nodes() {
             let path = over.iter().map(|attribute| attribute.of(id, node)).collect();
             known.entry(path).or_default().push(id);
         }
         let mut groups = Self::default();
         for (at, (path, nodes)) in known.into_iter().enumerate() {
-            groups.paths.push(path);
+            groups.paths.push(path.into_iter().map(|value| value.map(Cow::into_owned)).collect());
             let may = |id: &NodeId| state.node(*id).is_some_and(|node| demand.may_ever(*id, node).is_ok());
             let queue = nodes.iter().filter(|id| may(id)).map(|id| (state.load(*id), *id));
             groups.queues.push(queue.collect());
@@ -247,7 +248,7 @@ fn tasks(state: &State, demand: &Demand<'_>) -> Tasks {
         }
     }
     on.retain(|id, count| {
-        *count = state.occupancy(*id).of_service(demand.service);
+        *count = state.occupied(*id).map_or(0, |occupancy| occupancy.of_service(demand.service));
         *count > 0 && state.node(*id).is_some_and(|node| node.liveness == Liveness::Ready)
     });
     let failing = failures.into_iter().filter(|(_, count)| *count >= KEEPS_FAILING).map(|(id, _)| id);

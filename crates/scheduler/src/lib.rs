@@ -21,7 +21,7 @@ use model::{
 use state::{Command, Demand, Explanation, Occupancy, Proposal, State, Unfit};
 
 use candidates::{Candidates, Groups};
-use preempt::Rooms;
+use preempt::{Room, Rooms};
 
 /// Tasks of one are alike as far as any node can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +92,8 @@ impl Pass {
                 continue;
             }
             // Nodes only fill up, so that what none of them takes now none takes later.
-            let why = why.get_or_insert_with(|| self.explain(demand));
+            let why =
+                why.get_or_insert_with(|| reasons(&self.decided, demand, None, |id| self.fits(demand, id)));
             let mut why = why.clone();
             if may_make_room && preempt::may_help(&why) {
                 match self.rooms.make(&self.decided, demand) {
@@ -120,34 +121,19 @@ impl Pass {
 
     /// Whether a node that may ever take such a task takes one now.
     fn fits(&self, demand: &Demand<'_>, id: NodeId) -> Result<(), Unfit> {
-        let Some(node) = self.decided.node(id) else { return Err(Unfit::Down) };
         if self.rooms.is_kept(id, demand.spec.placement.priority) {
             return Err(Unfit::Kept);
         }
-        match self.decided.occupied(id) {
-            Some(occupancy) => demand.has_room(node, occupancy),
-            None => demand.has_room(node, &Occupancy::default()),
-        }
-    }
-
-    fn explain(&self, demand: &Demand<'_>) -> Explanation {
-        let mut why = Explanation::default();
-        for (id, node) in candidates::nodes(&self.decided, demand) {
-            if let Err(unfit) = demand.may_ever(id, node).and_then(|()| self.fits(demand, id)) {
-                why.add(unfit);
-            }
-        }
-        why.look_for_slips(&self.decided);
-        why
+        has_room(&self.decided, demand, id)
     }
 
     /// Says where there is going to be room.
-    fn make_room(&mut self, room: preempt::Room) -> String {
+    fn make_room(&mut self, room: Room) -> String {
+        let hint = room.hint(&self.decided);
         for task in room.stop {
             self.decide(Command::SetDesired { task, desired: Desired::Stopped });
         }
-        let name = self.decided.node(room.node).map(|node| node.name.to_string());
-        format!("room is being made on {}", name.unwrap_or_default())
+        hint
     }
 
     fn decide(&mut self, command: Command) -> bool {
@@ -192,20 +178,40 @@ fn order(state: &State, kind: &Kind) -> (Reverse<Priority>, bool) {
 pub fn explain(state: &State, task: TaskId) -> Explanation {
     let Some(version) = state.task(task).map(|task| task.version) else { return Explanation::default() };
     let Some(demand) = state.demand(task, version, &state.shunned()) else { return Explanation::default() };
-    explain_demand(state, &demand, None)
+    let mut why = reasons(state, &demand, None, |id| has_room(state, &demand, id));
+    if preempt::may_help(&why)
+        && let Some(room) = Rooms::default().make(state, &demand)
+    {
+        why.hint = Some(room.hint(state));
+    }
+    why
 }
 
 /// Why no node but the one that it is on would take `task`, made anew in `version`; without reasons when one would.
 pub fn explain_move(state: &State, task: TaskId, version: SpecVersion) -> Explanation {
     let Some(demand) = state.demand(task, version, &state.shunned()) else { return Explanation::default() };
     let here = state.task(task).and_then(|task| task.placement.as_ref()).map(|placement| placement.node);
-    explain_demand(state, &demand, here)
+    reasons(state, &demand, here, |id| has_room(state, &demand, id))
 }
 
-fn explain_demand(state: &State, demand: &Demand<'_>, but: Option<NodeId>) -> Explanation {
+fn has_room(state: &State, demand: &Demand<'_>, id: NodeId) -> Result<(), Unfit> {
+    let Some(node) = state.node(id) else { return Err(Unfit::Down) };
+    match state.occupied(id) {
+        Some(occupancy) => demand.has_room(node, occupancy),
+        None => demand.has_room(node, &Occupancy::default()),
+    }
+}
+
+/// What speaks against each node but one; nothing where one has nothing against it, `fits` included.
+fn reasons(
+    state: &State,
+    demand: &Demand<'_>,
+    but: Option<NodeId>,
+    fits: impl Fn(NodeId) -> Result<(), Unfit>,
+) -> Explanation {
     let mut explanation = Explanation::default();
     for (id, node) in candidates::nodes(state, demand).filter(|(id, _)| Some(*id) != but) {
-        match demand.admits(id, node, &state.occupancy(id)) {
+        match demand.may_ever(id, node).and_then(|()| fits(id)) {
             Ok(()) => return Explanation::default(),
             Err(unfit) => explanation.add(unfit),
         }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Bytes, MilliCpu, NodeId, Priority, Task, TaskId};
+use model::{Bytes, MilliCpu, NodeId, Priority, ServiceId, Task, TaskId};
 use state::{Demand, State, Unfit};
 
 /// Where one pass makes room.
@@ -20,7 +20,8 @@ pub(crate) struct Rooms {
 struct Kept {
     cpu: MilliCpu,
     memory: Bytes,
-    slots: u32,
+    /// Of each service, the slots that it is for.
+    slots: BTreeMap<ServiceId, u32>,
     ports: BTreeSet<(model::Protocol, u16)>,
     priority: Priority,
 }
@@ -30,6 +31,14 @@ struct Kept {
 pub(crate) struct Room {
     pub(crate) node: NodeId,
     pub(crate) stop: Vec<TaskId>,
+}
+
+impl Room {
+    /// For a person who waits for it.
+    pub(crate) fn hint(&self, state: &State) -> String {
+        let name = state.node(self.node).map(|node| node.name.to_string()).unwrap_or_default();
+        format!("room is being made on {name}")
+    }
 }
 
 /// What it costs to make room somewhere. Lower is better, compared from the first field on.
@@ -51,7 +60,7 @@ impl Rooms {
         let wants = &demand.spec.resources.reservations;
         kept.cpu.0 += wants.cpu.0;
         kept.memory.0 += wants.memory.0;
-        kept.slots += 1;
+        *kept.slots.entry(demand.service).or_default() += 1;
         kept.ports.extend(demand.spec.host_ports());
         kept.priority = kept.priority.max(demand.spec.placement.priority);
         Some(room)
@@ -72,7 +81,8 @@ impl Rooms {
                 occupancy.ports.extend(kept.ports.iter().copied());
             }
             let most = demand.spec.placement.max_per_node.map_or(u32::MAX, std::num::NonZeroU32::get);
-            let others = kept.map_or(0, |kept| kept.slots) + occupancy.of_service(demand.service);
+            let to_come = kept.and_then(|kept| kept.slots.get(&demand.service)).copied().unwrap_or_default();
+            let others = to_come + occupancy.of_service(demand.service);
             others < most && demand.has_room(node, &occupancy).is_ok()
         };
         let mut gone: Vec<TaskId> = Vec::new();
@@ -87,6 +97,9 @@ impl Rooms {
             } else {
                 gone.push(task);
             }
+        }
+        if lower.is_empty() && gone.is_empty() {
+            return None;
         }
         if fits(&gone) {
             return Some(((None, 0, id), Room { node: id, stop: Vec::new() }));

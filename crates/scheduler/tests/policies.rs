@@ -334,6 +334,9 @@ fn what_is_less_important_makes_room() {
         db.1#1 waits: no node fits: not enough CPU on 2 nodes (room is being made on n1)
     "#]]
     .assert_eq(&world.place());
+    // Whoever asks is told the same.
+    let why = scheduler::explain(&world.state, world.task("db.1")).to_string();
+    assert_eq!(why, "no node fits: not enough CPU on 2 nodes (room is being made on n1)");
     // What was stopped is made again, and does not come before what it was stopped for.
     world.run("agents\n plan");
     expect![[r#"
@@ -421,4 +424,24 @@ fn room_that_is_being_made_is_not_given_to_others() {
         more.1#1 v1 on n1: to be running, is running
     "#]]
     .assert_eq(&world.tasks());
+}
+
+#[test]
+fn room_for_one_service_does_not_count_as_a_place_of_another() {
+    check_place(
+        "nodes n1 cpu=4
+         service hello/batch x4 cpu=1 priority=-10
+         deploy
+         settle
+         service hello/first x1 cpu=1
+         service hello/second x1 cpu=1 most-per-node=1
+         deploy
+         plan",
+        expect![[r#"
+            stop batch.4#4
+            stop batch.3#3
+            first.1#1 waits: no node fits: not enough CPU on 1 node (room is being made on n1)
+            second.1#1 waits: no node fits: not enough CPU on 1 node (room is being made on n1)
+        "#]],
+    );
 }

@@ -103,8 +103,7 @@ fn meant(key: &str) -> Option<String> {
             });
         }
     }
-    let names =
-        ["node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch"];
+    let names: Vec<&str> = Attribute::names().collect();
     if let Some(name) = keys::nearest(key, &names) {
         return Some(format!("did you mean `{name}`?"));
     }

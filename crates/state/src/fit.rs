@@ -1,6 +1,7 @@
 //! Which nodes can take a task, and the sentence that says why none can.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::{
@@ -98,8 +99,8 @@ impl State {
     }
 
     /// Whether a node other than the one that it is on would take this task, made anew in `version`.
-    pub fn has_other_place(&self, task: TaskId, version: SpecVersion) -> bool {
-        let Some(demand) = self.demand(task, version, &self.shunned()) else { return false };
+    pub fn has_other_place(&self, task: TaskId, version: SpecVersion, shunned: &Shunned) -> bool {
+        let Some(demand) = self.demand(task, version, shunned) else { return false };
         let here = self.task(task).and_then(|task| task.placement.as_ref()).map(|placement| placement.node);
         let mut others = self.nodes().filter(|(id, _)| Some(*id) != here);
         others.any(|(id, node)| demand.admits(id, node, &self.occupancy(id)).is_ok())
@@ -187,14 +188,14 @@ impl Explanation {
             _ => None,
         });
         let Some(constraint) = barring else { return };
-        let known: std::collections::BTreeSet<String> =
+        let known: BTreeSet<Cow<'_, str>> =
             state.nodes().filter_map(|(id, node)| constraint.attribute.of(id, node)).collect();
         let list = |of: Vec<&str>| of.into_iter().take(10).collect::<Vec<_>>().join(", ");
         let has = |value: &String| known.iter().any(|known| known.eq_ignore_ascii_case(value));
         self.hint = match &constraint.attribute {
             Attribute::Label(key) | Attribute::EngineLabel(key) if known.is_empty() => {
                 let all = state.nodes().flat_map(|(_, node)| node.all_labels().into_keys());
-                let keys: std::collections::BTreeSet<&str> = all.collect();
+                let keys: BTreeSet<&str> = all.collect();
                 let there = match keys.len() {
                     0 => "no node has any".to_owned(),
                     _ => format!("there are {}", list(keys.into_iter().collect())),
@@ -203,7 +204,7 @@ impl Explanation {
             }
             Attribute::Ip => None,
             attribute if !constraint.values.iter().any(has) => {
-                let there = list(known.iter().map(String::as_str).collect());
+                let there = list(known.iter().map(|value| &**value).collect());
                 Some(format!("{attribute} is {there} on the nodes that there are"))
             }
             _ => None,

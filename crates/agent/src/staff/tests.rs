@@ -32,6 +32,17 @@ fn seen(attempt: u32, phase: Phase, exit: Option<Exit>) -> Record {
     Record { status: Some(status), remains: true, ..Record::new(assigned(Desired::Running)) }
 }
 
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A host whose containers end with 0 when they are told to.
+fn host() -> Arc<FakeHost> {
+    let host = Arc::new(FakeHost::default());
+    host.lock().exit = Some(Exit::Code(0));
+    host
+}
+
 fn describe(news: News) -> String {
     let News::Said(Said { status, .. }) = news else { return "over".to_owned() };
     let mut text = format!("{:?} {}", status.phase, status.attempt);

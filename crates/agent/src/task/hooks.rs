@@ -10,6 +10,7 @@ use super::{WORTH_SAYING, Worker};
 use crate::excerpt::excerpt;
 use crate::host::{Failure, Host};
 use crate::ledger::Assigned;
+use crate::step::Container;
 
 /// How long one command after the start may take. Whoever waits for the container sees what it waits for.
 const START: Duration = Duration::from_secs(10 * 60);
@@ -19,8 +20,8 @@ const LEAST: Duration = Duration::from_secs(1);
 
 /// What came of the commands after a start.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    /// All have succeeded, or there are none.
+enum Begun {
+    /// All have succeeded.
     Done,
     Failed(String),
     /// The container has ended meanwhile.
@@ -30,8 +31,22 @@ pub(super) enum Begun {
 }
 
 impl<H: Host> Worker<H> {
+    /// Runs what is to be run once the container runs. False if it is not up then, and what it is has been taken note of.
+    pub(super) async fn begins(&mut self, assigned: &Arc<Assigned>) -> bool {
+        if assigned.spec.container.hooks.post_start.is_empty() {
+            return true;
+        }
+        match self.post_start(assigned).await {
+            Begun::Done => return true,
+            Begun::Failed(why) => self.give_up(why),
+            Begun::Over => self.look().await,
+            Begun::Unwanted => self.container = Container::Running,
+        }
+        false
+    }
+
     /// Runs the commands for a container that has just been started, as long as it runs and is wanted.
-    pub(super) async fn post_start(&mut self, assigned: &Arc<Assigned>) -> Begun {
+    async fn post_start(&mut self, assigned: &Arc<Assigned>) -> Begun {
         let hooks = &assigned.spec.container.hooks.post_start;
         let host = self.means.host.clone();
         let mut ended = host.ended(assigned.id);

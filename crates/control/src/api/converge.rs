@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use controllers::{Object, Plan, Waiting};
 use model::{Ended, Liveness, ServiceId, ServiceName, Task, TaskId, Timestamp};
 use state::{Service, State, Wanted};
-use store::Watch;
 use tonic::Status;
 use wire::proto::api::{ConvergeRequest, Progress, ServiceProgress};
 
-use crate::WallClock;
+use crate::api::follow::{Look, follow};
 use crate::api::{Answers, Api, jobs, name, rollouts, service_name, views};
 
 /// What is being waited for.
@@ -19,16 +18,6 @@ struct Goal {
     gone: bool,
     /// Of the change that is waited for.
     generation: u64,
-}
-
-struct Follow {
-    watch: Watch,
-    clock: WallClock,
-    goal: Goal,
-    generation: u64,
-    last: Option<Progress>,
-    /// What was being waited for is not coming any more, and that has been said.
-    given_up: bool,
 }
 
 pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Progress>, Status> {
@@ -41,41 +30,17 @@ pub(super) fn answer(api: &Api, request: ConvergeRequest) -> Result<Answers<Prog
             goal.stacks.insert(name(target)?);
         }
     }
-    let clock = api.parts.clock.clone();
-    let watch = api.parts.store.watch();
-    let store = api.parts.store.clone();
-    let follow = Follow { watch, clock, goal, generation, last: None, given_up: false };
-    Ok(Box::pin(futures::stream::unfold((follow, store), |(mut follow, store)| async move {
-        let progress = follow.next(&store).await?;
-        Some((progress, (follow, store)))
-    })))
-}
-
-impl Follow {
-    /// The next answer that differs from the last one; nothing after the one that says `converged`, or that it never will.
-    async fn next(&mut self, store: &store::Store) -> Option<Result<Progress, Status>> {
-        if self.given_up || self.last.as_ref().is_some_and(|last| last.converged) {
-            return None;
+    Ok(follow(api, generation, move |state, now| {
+        if let Some(gone) = goal.missing(state) {
+            return Look::Last(Err(Status::aborted(format!("`{gone}` was removed meanwhile"))));
         }
-        loop {
-            let state = store.state();
-            if state.applied().0 >= self.generation {
-                if let Some(gone) = self.goal.missing(&state) {
-                    self.given_up = true;
-                    return Some(Err(Status::aborted(format!("`{gone}` was removed meanwhile"))));
-                }
-                let progress = progress(&state, &self.goal, self.clock.now(&state));
-                if self.last.as_ref() != Some(&progress) {
-                    if progress.converged {
-                        tracing::debug!(target: "hop", hop = "told");
-                    }
-                    self.last = Some(progress.clone());
-                    return Some(Ok(progress));
-                }
-            }
-            self.watch.next().await;
+        let progress = progress(state, &goal, now);
+        if progress.converged {
+            tracing::debug!(target: "hop", hop = "told");
+            return Look::Last(Ok(progress));
         }
-    }
+        Look::Now(progress)
+    }))
 }
 
 impl Goal {
@@ -127,11 +92,12 @@ fn progress(state: &State, goal: &Goal, now: Timestamp) -> Progress {
     Progress { services, converged }
 }
 
-/// Whether its slots have the versions that they are to have, for now. What is new is not waited for beyond that, and neither are
-/// canaries that somebody has to promote.
+/// Whether its slots have the versions that they are to have, for now. What is new is not waited for beyond that, and neither is
+/// what comes after canaries that somebody has to promote.
 fn is_as_asked(service: &Service, plan: &Plan, one: &ServiceProgress) -> bool {
-    let awaits_a_person = service.rollout.as_ref().is_some_and(|rollout| !rollout.promoted);
-    (one.current == one.desired || awaits_a_person) && rollouts::is_settled(service, plan)
+    let is_promoted = service.rollout.as_ref().is_none_or(|rollout| rollout.promoted);
+    let to_be_new = if is_promoted { one.desired } else { one.desired.min(service.spec.update.canaries) };
+    one.current >= to_be_new && rollouts::is_settled(service, plan)
 }
 
 /// Why a service does not come to what was asked, and will not.
@@ -285,6 +251,35 @@ mod tests {
                 hello/web: 3 run, 1 of 3 are ready, 1 of them new, 0 leave
                   slot 2: not ready: connection refused
                 converged: false
+            "#]],
+        );
+    }
+
+    #[test]
+    fn canaries_are_waited_for_and_what_comes_after_them_is_not() {
+        let changed = "nodes n1
+             service hello/web x3 order=start-first
+             deploy
+             settle
+             service hello/web x3 order=start-first canaries=1 command=two
+             deploy";
+        check(
+            changed,
+            &[],
+            &expect![[r#"
+                hello/web: 3 run, 3 of 3 are ready, 0 of them new, 0 leave
+                  waiting for a node
+                  slot 2 has an old version until the canaries are promoted (and 1 more)
+                converged: false
+            "#]],
+        );
+        check(
+            &format!("{changed}\n settle"),
+            &[],
+            &expect![[r#"
+                hello/web: 3 run, 3 of 3 are ready, 1 of them new, 0 leave
+                  slot 2 has an old version until the canaries are promoted (and 1 more)
+                converged: true
             "#]],
         );
     }

@@ -1,4 +1,4 @@
-//! Nodes: what the operator wants of them; and what holds for the whole cluster.
+//! Nodes: what the operator wants of them, and how far a drain is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,13 @@ use std::time::Duration;
 use controllers::{Object, Waiting};
 use model::{Availability, NodeId, Role, Timestamp};
 use state::{Command, Rejected, State};
-use store::{MembershipError, Watch};
+use store::MembershipError;
 use tonic::Status;
 use wire::proto::api::{
-    ChangeReply, DrainProgress, DrainTask, DrainedRequest, NodeRequest, PutSettingsRequest, Settings,
-    UpdateNodeRequest,
+    ChangeReply, DrainProgress, DrainTask, DrainedRequest, NodeRequest, UpdateNodeRequest,
 };
-use wire::proto::model as nouns;
 
-use crate::WallClock;
+use crate::api::follow::{Look, follow};
 use crate::api::{Answers, Api, change, malformed, refused};
 
 pub(super) async fn update(api: &Api, request: UpdateNodeRequest) -> Result<ChangeReply, Status> {
@@ -97,64 +95,16 @@ fn named(state: &State, name: &str) -> Result<NodeId, Status> {
     found.ok_or_else(|| Status::not_found(format!("there is no node `{name}`")))
 }
 
-pub(super) fn settings(state: &State) -> Settings {
-    let strategy = state.cluster().map(|cluster| cluster.strategy).unwrap_or_default();
-    Settings { placement: nouns::Strategy::from(strategy).into() }
-}
-
-pub(super) async fn configure(api: &Api, request: PutSettingsRequest) -> Result<ChangeReply, Status> {
-    let PutSettingsRequest { request, placement } = request;
-    if placement == 0 {
-        return Ok(ChangeReply::default());
-    }
-    let at = wire::Field("PutSettingsRequest", "placement");
-    let strategy: model::Strategy = at.choice::<nouns::Strategy, _>(placement).map_err(malformed)?;
-    let done = api.propose_one(&request, Command::Configure { strategy }).await?;
-    Ok(change(&done, 0, Vec::new()))
-}
-
-struct Follow {
-    watch: Watch,
-    clock: WallClock,
-    node: String,
-    index: u64,
-    last: Option<DrainProgress>,
-}
-
 pub(super) fn drained(api: &Api, request: DrainedRequest) -> Result<Answers<DrainProgress>, Status> {
-    let DrainedRequest { node, index } = request;
-    named(&api.parts.store.state(), &node)?;
-    let (watch, clock) = (api.parts.store.watch(), api.parts.clock.clone());
-    let follow = Follow { watch, clock, node, index, last: None };
-    let store = api.parts.store.clone();
-    Ok(Box::pin(futures::stream::unfold((follow, store), |(mut follow, store)| async move {
-        let progress = follow.next(&store).await?;
-        Some((progress, (follow, store)))
-    })))
-}
-
-impl Follow {
-    /// The next answer that differs from the last one; nothing after the one that says that it is over.
-    async fn next(&mut self, store: &store::Store) -> Option<Result<DrainProgress, Status>> {
-        if self.last.as_ref().is_some_and(is_over) {
-            return None;
+    let DrainedRequest { node: name, index } = request;
+    named(&api.parts.store.state(), &name)?;
+    Ok(follow(api, index, move |state, now| {
+        let progress = named(state, &name).map(|node| progress(state, node, now));
+        match progress {
+            Ok(progress) if !is_over(&progress) => Look::Now(progress),
+            over => Look::Last(over),
         }
-        loop {
-            let state = store.state();
-            if state.applied().0 >= self.index {
-                let node = match named(&state, &self.node) {
-                    Ok(node) => node,
-                    Err(gone) => return Some(Err(gone)),
-                };
-                let progress = progress(&state, node, self.clock.now(&state));
-                if self.last.as_ref() != Some(&progress) {
-                    self.last = Some(progress.clone());
-                    return Some(Ok(progress));
-                }
-            }
-            self.watch.next().await;
-        }
-    }
+    }))
 }
 
 fn is_over(progress: &DrainProgress) -> bool {
@@ -223,19 +173,29 @@ mod tests {
     #[test]
     fn what_is_left_on_a_node_says_why() {
         let mut world = World::of(
-            r#"nodes n1 n2 cpu=2
-               service hello/web x3 cpu=1
+            r#"nodes n1 n2 cpu=4
+               service hello/web x5 cpu=1
                service hello/tied x1 constraint "node.hostname == n1"
                service hello/job x1 job constraint "node.hostname == n1"
                deploy
                settle
-               drain n1
-               plan"#,
+               drain n1"#,
         );
         expect![[r#"
             hello/job.1: runs to its end
             hello/tied.1: no node fits: node.hostname == n1 is not met on 1 node
-            hello/web.2: no node fits: not enough CPU on 1 node
+            hello/web.2: 
+            hello/web.4: is to be replaced and waits for its turn
+            drain until 0
+        "#]]
+        .assert_eq(&left(&world, "n1"));
+        // One at a time, and no more than there is room for.
+        world.run("plan");
+        expect![[r#"
+            hello/job.1: runs to its end
+            hello/tied.1: no node fits: node.hostname == n1 is not met on 1 node
+            hello/web.2: is stopping
+            hello/web.4: is to be replaced and waits for its turn
             drain until 0
         "#]]
         .assert_eq(&left(&world, "n1"));
@@ -243,7 +203,7 @@ mod tests {
         expect![[r#"
             hello/job.1: runs to its end
             hello/tied.1: no node fits: node.hostname == n1 is not met on 1 node
-            hello/web.2: no node fits: not enough CPU on 1 node
+            hello/web.4: no node fits: not enough CPU on 1 node
             drain until 0
         "#]]
         .assert_eq(&left(&world, "n1"));

@@ -234,7 +234,10 @@ fn missing(state: &State, filter: &str, now: Timestamp) -> Vec<api::Task> {
 }
 
 pub(super) fn nodes(state: &State, leader: Option<NodeId>) -> NodeList {
-    NodeList { nodes: state.nodes().map(|(id, node)| node_view(state, id, node, leader)).collect() }
+    let mut nodes: Vec<api::Node> =
+        state.nodes().map(|(id, node)| node_view(state, id, node, leader)).collect();
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    NodeList { nodes }
 }
 
 pub(super) fn node_view(state: &State, id: NodeId, node: &model::Node, leader: Option<NodeId>) -> api::Node {

@@ -6,10 +6,6 @@ use crate::details::TaskDetails;
 use crate::health::Standing;
 use crate::host::fake::Answer;
 
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 /// A command every ten seconds that may fail three times.
 fn command() -> HealthCheck {
     HealthCheck {
@@ -30,13 +26,6 @@ fn checked(check: HealthCheck) -> Assigned {
 fn readiness() -> Readiness {
     let probe = Probe::Tcp { port: 80 };
     Readiness { probe, interval: seconds(2), timeout: seconds(1), successes: 1, failures: 1 }
-}
-
-/// A host whose containers end with 0 when they are told to.
-fn host() -> Arc<FakeHost> {
-    let host = Arc::new(FakeHost::default());
-    host.lock().exit = Some(Exit::Code(0));
-    host
 }
 
 /// Everything that is told until so many seconds after `began`, with the second in which it is.

@@ -4,10 +4,6 @@ use tokio::time::timeout_at;
 use super::*;
 use crate::host::fake::Answer;
 
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 fn hook(command: &str) -> Hook {
     Hook { command: vec![command.to_owned()], ..Hook::default() }
 }
@@ -17,13 +13,6 @@ fn hooked(desired: Desired) -> Assigned {
     let post_start = vec![hook("warm"), hook("register")];
     assigned.spec.container.hooks = Hooks { post_start, pre_stop: vec![hook("flush")] };
     assigned
-}
-
-/// A host whose containers end with 0 when they are told to.
-fn host() -> Arc<FakeHost> {
-    let host = Arc::new(FakeHost::default());
-    host.lock().exit = Some(Exit::Code(0));
-    host
 }
 
 /// Everything that is told until so many seconds after `began`, and what was done.

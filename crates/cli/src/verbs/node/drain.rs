@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use wire::proto::api::{DrainProgress, DrainTask, DrainedRequest, UpdateNodeRequest};
 use wire::proto::model::Availability;
 
-use crate::cluster::{Cluster, Effect, Operation, PATIENCE, is_passing};
+use crate::cluster::{Client, Effect, Operation};
 use crate::failure::Failure;
 use crate::progress::Display;
 use crate::session::Session;
+use crate::settle::listen;
 use crate::times;
 use crate::verbs::{Wait, patience};
-
-/// Between two attempts to open the stream, and how long one may say nothing.
-const PAUSE: Duration = Duration::from_millis(100);
-const QUIET: Duration = Duration::from_secs(5);
 
 /// Move everything from a node to others, and wait until nothing is left
 ///
@@ -92,9 +89,16 @@ impl Drain {
         let mut display = Display::of(session.output, true);
         let mut left = Vec::new();
         let goal = DrainedRequest { node: node.clone(), index };
-        let followed = follow(&mut cluster, &goal, |progress| {
+        let ask = |mut client: Client| {
+            let goal = goal.clone();
+            async move { client.drained(goal).await }
+        };
+        let operation = Operation { operand: &node, effect: Effect::Reads, list: super::LIST };
+        let followed = listen(&mut cluster, operation, ask, async |_, progress: DrainProgress| {
             display.lines(&progress.tasks.iter().map(|task| (key(task), line(task))).collect());
             left.clone_from(&progress.tasks);
+            let is_over = progress.tasks.is_empty() || progress.availability != "drain";
+            Ok(is_over.then_some(progress))
         });
         let last = timeout_at(begun + wait.timeout, followed).await;
         drop(display);
@@ -123,41 +127,5 @@ fn line(task: &DrainTask) -> String {
         format!("{key}  is about to move")
     } else {
         format!("{key}  {}", task.reason)
-    }
-}
-
-/// Has `look` see every word of how the drain goes, until it is over. Managers may come and go meanwhile.
-async fn follow(
-    cluster: &mut Cluster,
-    goal: &DrainedRequest,
-    mut look: impl FnMut(&DrainProgress),
-) -> Result<DrainProgress, Failure> {
-    let operation = Operation { operand: &goal.node, effect: Effect::Reads, list: super::LIST };
-    loop {
-        let opened = cluster.call(operation, PATIENCE, |mut client| {
-            let goal = goal.clone();
-            async move { client.drained(goal).await }
-        });
-        match opened.await {
-            Ok(mut stream) => {
-                while let Ok(said) = timeout_at(Instant::now() + QUIET, stream.message()).await {
-                    match said {
-                        Ok(Some(progress)) => {
-                            look(&progress);
-                            if progress.tasks.is_empty() || progress.availability != "drain" {
-                                return Ok(progress);
-                            }
-                        }
-                        Ok(None) => break,
-                        Err(status) if is_passing(&status) => break,
-                        Err(status) => return Err(operation.refused(&status).into()),
-                    }
-                }
-                cluster.turn_away();
-            }
-            Err(error) if error.is_unanswered() => {}
-            Err(error) => return Err(error.into()),
-        }
-        sleep(PAUSE).await;
     }
 }
