@@ -17,6 +17,7 @@ mod node;
 mod pause;
 mod plan;
 mod ps;
+mod rebalance;
 mod registry;
 mod rm;
 mod rollout;
@@ -53,6 +54,7 @@ pub enum UserCommand {
     Plan(plan::Plan),
     Rm(rm::Rm),
     Scale(scale::Scale),
+    Rebalance(rebalance::Rebalance),
     Stacks(stacks::Stacks),
     Services(services::Services),
     Ps(ps::Ps),
@@ -97,6 +99,7 @@ impl UserCommand {
             Self::Deploy(command) => command.run(session).await,
             Self::Rm(command) => command.run(session).await,
             Self::Scale(command) => command.run(session).await,
+            Self::Rebalance(command) => command.run(session).await,
             Self::Stacks(command) => command.run(session).await,
             Self::Services(command) => command.run(session).await,
             Self::Ps(command) => command.run(session).await,

@@ -12,6 +12,7 @@ mod nodes;
 mod open;
 mod pins;
 mod plan;
+mod rebalance;
 mod registries;
 mod rollouts;
 mod run;
@@ -35,12 +36,12 @@ use wire::proto::api::{
     ChangeReply, CommitRequest, ConvergeRequest, CreateTokenRequest, DeployRequest, DrainProgress,
     DrainedRequest, HistoryReply, ImageList, ImportChunk, ImportProgress, InspectReply, InspectRequest,
     JobList, JobRequest, JoinReply, JoinRequest, ListRequest, LogEntry, LoginRegistryReply,
-    LoginRegistryRequest, LogsRequest, NodeList, NodeRequest, OpenInput, PlanReply, Progress,
-    PullImageRequest, PushImageRequest, PutSettingsRequest, RegistryList, RegistryRequest,
-    RemoveImageRequest, RemoveStackRequest, RestartRequest, RolloutReply, RolloutRequest, RunOnceReply,
-    RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList, SetRegistryRequest, Settings,
-    SettingsRequest, StackList, SteerRequest, TagImageRequest, TaskList, TokenReply, TransferProgress,
-    UndoRequest, UpdateNodeRequest, VersionReply, VersionRequest,
+    LoginRegistryRequest, LogsRequest, NodeList, NodeRequest, OpenInput, PlanRebalanceRequest, PlanReply,
+    Progress, PullImageRequest, PushImageRequest, PutSettingsRequest, RebalancePlan, RebalanceRequest,
+    RegistryList, RegistryRequest, RemoveImageRequest, RemoveStackRequest, RestartRequest, RolloutReply,
+    RolloutRequest, RunOnceReply, RunOnceRequest, SaveChunk, SaveImageRequest, ScaleRequest, ServiceList,
+    SetRegistryRequest, Settings, SettingsRequest, StackList, SteerRequest, TagImageRequest, TaskList,
+    TokenReply, TransferProgress, UndoRequest, UpdateNodeRequest, VersionReply, VersionRequest,
 };
 use wire::proto::stream::Piece;
 
@@ -417,6 +418,17 @@ impl Cluster for Api {
     async fn inspect_node(&self, request: Request<InspectRequest>) -> Result<Response<InspectReply>, Status> {
         let state = self.state().await?;
         inspect::node_alone(&state, &request.into_inner().reference).map(Response::new)
+    }
+
+    async fn plan_rebalance(
+        &self,
+        _: Request<PlanRebalanceRequest>,
+    ) -> Result<Response<RebalancePlan>, Status> {
+        Ok(Response::new(rebalance::plan(&self.state().await?)))
+    }
+
+    async fn rebalance(&self, request: Request<RebalanceRequest>) -> Result<Response<ChangeReply>, Status> {
+        rebalance::carry_out(&self.asked(&request), request.into_inner()).await.map(Response::new)
     }
 
     async fn get_settings(&self, _: Request<SettingsRequest>) -> Result<Response<Settings>, Status> {

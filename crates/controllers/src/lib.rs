@@ -109,7 +109,8 @@ pub fn touched(state: &State, change: &Change) -> Vec<Object> {
 /// Services with tasks that are to leave their nodes, which is for when another node takes them.
 fn leaving(state: &State) -> impl Iterator<Item = ServiceId> {
     let taken = state.draining().filter_map(|node| state.occupied(node));
-    taken.flat_map(|occupancy| occupancy.by_service.keys().copied())
+    let drained = taken.flat_map(|occupancy| occupancy.by_service.keys().copied());
+    drained.chain(state.leaving().map(|task| task.service))
 }
 
 /// Every object there is, in the order in which a full pass plans for them.

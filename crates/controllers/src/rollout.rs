@@ -255,7 +255,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Whether a task may not stay where it is: its node is being drained, does not meet the constraints any more, or has more of
-    /// the service than may share it.
+    /// the service than may share it; or somebody wants it elsewhere, and there is a place.
     fn must_leave(&mut self, id: TaskId, task: &Task) -> Option<Leave> {
         let at = task.placement.as_ref()?.node;
         let node = self.state.node(at)?;
@@ -269,7 +269,10 @@ impl<'a> Engine<'a> {
         }
         match node.availability {
             Availability::Drain { until } => Some(Leave { by: Some((node.name.clone(), until)) }),
-            Availability::Active | Availability::Pause => policy.bars(at, node).map(|_| Leave { by: None }),
+            Availability::Active | Availability::Pause => {
+                let moves = task.leaves && self.has_other_place(id, task.version);
+                (moves || policy.bars(at, node).is_some()).then_some(Leave { by: None })
+            }
         }
     }
 
@@ -322,11 +325,11 @@ impl<'a> Engine<'a> {
         plan: &mut Plan,
     ) {
         let already_yields = task.desired == Desired::Yielding;
-        let mut avoid = None;
+        let mut avoid = slots::left_behind(task);
         if already_yields {
             // The one that was to take its place has ended: it is tried again as in an empty slot.
             match slots::refill(self.service, want, slots::last_ended(tasks), tasks, self.now) {
-                Refill::Now { avoid: node } => avoid = node,
+                Refill::Now { avoid: node } => avoid = node.or(avoid),
                 Refill::Not(why) => {
                     if let Waiting::ToTryAgain { at } = why {
                         plan.wake(at);

@@ -203,7 +203,7 @@ fn next(
     let node = task.placement.as_ref().map(|placement| placement.node);
     let ended_at = task.status.as_ref().map_or(task.created, |status| status.at);
     match task.ended() {
-        None | Some(Ended::Stopped) => Refill::Now { avoid: None },
+        None | Some(Ended::Stopped) => Refill::Now { avoid: left_behind(task) },
         Some(Ended::GaveUp) => Refill::Not(Waiting::GivenUp),
         Some(Ended::Completed) if service.spec.task.restart.condition == RestartCondition::Always => {
             Refill::Now { avoid: None }
@@ -214,6 +214,11 @@ fn next(
             if at > now { Refill::Not(Waiting::ToTryAgain { at }) } else { Refill::Now { avoid: node } }
         }
     }
+}
+
+/// The node that somebody wants the task away from.
+pub(crate) fn left_behind(task: &Task) -> Option<NodeId> {
+    task.placement.as_ref().filter(|_| task.leaves).map(|placement| placement.node)
 }
 
 /// The tasks of this version that failed last, one after the other.

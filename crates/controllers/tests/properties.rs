@@ -67,6 +67,8 @@ enum Step {
     Make(usize, Index),
     /// The operator says in which zone it is.
     Label(Index, bool),
+    /// The operator has moved what would be better off elsewhere.
+    Rebalance,
     /// A node that is down is given up, and another joins under its name.
     Replace(Index),
     Wait(u64),
@@ -111,6 +113,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => index().prop_map(Step::Up),
         2 => (0..AVAILABILITIES.len(), index()).prop_map(|(how, node)| Step::Make(how, node)),
         1 => (index(), any::<bool>()).prop_map(|(node, zone)| Step::Label(node, zone)),
+        1 => Just(Step::Rebalance),
         1 => index().prop_map(Step::Replace),
         2 => (0u64..40).prop_map(Step::Wait),
         8 => Just(Step::Plan),
@@ -252,6 +255,7 @@ fn take(world: &mut World, agents: &mut Agents, step: &Step, restarting: bool) {
                 world.run(&format!("remove {name}\n nodes {name}"));
             }
         }
+        Step::Rebalance => world.run("rebalance"),
         Step::Wait(seconds) => world.now = world.now.plus(Duration::from_secs(*seconds)),
         Step::Plan => drop(world.plan()),
         Step::Place => drop(world.place()),

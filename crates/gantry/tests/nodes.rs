@@ -236,3 +236,34 @@ fn what_is_more_important_takes_the_place_of_what_is_less() {
     cluster.user(&["scale", "t/web=0"]).end().done();
     until("what made room to be back", || spread(&cluster, "t/batch").values().sum::<usize>() == 2);
 }
+
+#[test]
+fn what_became_uneven_is_shown_and_moved_when_somebody_says_so() {
+    let cluster = Cluster::of("rebalance", 3);
+    cluster.import_sleeper();
+    let nothing = cluster.user(&["rebalance"]).end().done();
+    assert_eq!(nothing, "nothing to move\n");
+    cluster.user(&["node", "pause", "n3"]).end().done();
+    let first =
+        "    deploy: {replicas: 6, update_config: {order: start-first, parallelism: 2, monitor: 0s}}\n";
+    let one = "    deploy: {replicas: 4, update_config: {monitor: 0s}}\n";
+    deploy(&cluster, &[sleeper("web", first), sleeper("db", one)], &[]).done();
+    cluster.user(&["node", "activate", "n3"]).end().done();
+    let before = running(&cluster);
+
+    let shown = cluster.user(&["rebalance"]).end().done();
+    assert!(shown.contains("3 of it here, and 0 there"), "{shown}");
+    assert!(shown.ends_with("nothing was moved; `gantry rebalance --yes` moves them\n"), "{shown}");
+    let rows = list(&cluster, &["rebalance"]);
+    assert_eq!(rows.len(), 3, "two of web and one of db: {rows:?}");
+    assert!(rows.iter().all(|row| row["to"] == "n3"), "{rows:?}");
+    assert_eq!(running(&cluster), before);
+
+    let moved = cluster.user(&["rebalance", "--yes"]).end().done();
+    assert!(moved.contains("t/db, t/web: converged"), "{moved}");
+    assert_eq!(spread(&cluster, "t/web"), counts(&[("n1", 2), ("n2", 2), ("n3", 2)]));
+    assert_eq!(spread(&cluster, "t/db")["n3"], 1);
+    let after = running(&cluster);
+    assert_eq!(before.keys().filter(|task| after.contains_key(*task)).count(), 7, "the others stay");
+    assert_eq!(cluster.user(&["rebalance", "--yes"]).end().done(), "nothing to move\n");
+}

@@ -92,6 +92,8 @@ pub const TABLE: &[Rule] = &[
     Rule { method: "/gantry.api.v1.Cluster/RemoveNode", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Drained", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/InspectNode", who: OPERATORS },
+    Rule { method: "/gantry.api.v1.Cluster/PlanRebalance", who: OPERATORS },
+    Rule { method: "/gantry.api.v1.Cluster/Rebalance", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/GetSettings", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/PutSettings", who: OPERATORS },
     Rule { method: "/gantry.api.v1.Cluster/Inspect", who: OPERATORS },

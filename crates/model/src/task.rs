@@ -18,6 +18,8 @@ pub struct Task {
     pub desired: Desired,
     /// The node that a task before it failed on; placed elsewhere if that is possible.
     pub avoid: Option<NodeId>,
+    /// The operator wants it elsewhere: it is made anew on another node as soon as its service's pace allows it.
+    pub leaves: bool,
     /// Set once by the scheduler and never changed.
     pub placement: Option<Placement>,
     /// The agent's word. `None` until it has spoken.

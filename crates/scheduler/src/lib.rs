@@ -2,7 +2,8 @@
 //!
 //! [`place`] is for the reconcile loop, [`explain`] for whoever asks why a task has no node. Tasks that are alike are a class,
 //! for which the nodes that may ever take one are put in order once: [`candidates`] is that order, [`rank`] what it goes by, and
-//! [`preempt`] what is done where none is left and something less important runs.
+//! [`preempt`] what is done where none is left and something less important runs. [`mod@rebalance`] finds what would be better off
+//! elsewhere by now.
 //! Whether a node can take a task is `state`'s to say, in `state::Demand`.
 //!
 //! **Invariant:** a decision depends on the state and the task alone; ties break by node id.
@@ -10,6 +11,7 @@
 mod candidates;
 mod preempt;
 mod rank;
+mod rebalance;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use state::{Command, Demand, Explanation, Occupancy, Proposal, State, Unfit};
 
 use candidates::{Candidates, Groups};
 use preempt::{Room, Rooms};
+pub use rebalance::{Move, Uneven, rebalance};
 
 /// Tasks of one are alike as far as any node can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

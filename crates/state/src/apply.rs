@@ -106,6 +106,7 @@ impl Step<'_> {
                 self.create_task(*task, *version, *run, *avoid)
             }
             Command::Assign { task, node } => self.assign(*task, *node),
+            Command::Move { task } => self.move_task(*task),
             Command::SetDesired { task, desired } => self.set_desired(*task, *desired),
             Command::Conclude { task, verdict } => self.conclude(*task, *verdict),
             Command::Report { node, statuses } => self.report(*node, statuses),

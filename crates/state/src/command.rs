@@ -154,6 +154,10 @@ pub enum Command {
         task: TaskId,
         version: SpecVersion,
     },
+    /// Wants a task to be on another node.
+    Move {
+        task: TaskId,
+    },
     SetDesired {
         task: TaskId,
         desired: Desired,

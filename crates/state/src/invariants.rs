@@ -33,6 +33,9 @@ fn indexes(state: &State, broken: &mut Vec<String>) {
     if fresh.by_load != state.by_load {
         broken.push("the order of nodes by their load is not what the nodes and tasks say".to_owned());
     }
+    if fresh.leaving != state.leaving {
+        broken.push("the index of tasks that are to be elsewhere is not what the tasks say".to_owned());
+    }
     if fresh.draining != state.draining {
         broken.push("the index of draining nodes is not what the nodes say".to_owned());
     }

@@ -75,7 +75,7 @@ impl Occupancy {
         self.by_service.get(&service).copied().unwrap_or_default()
     }
 
-    pub(crate) fn load(&self, capacity: Capacity) -> Load {
+    pub fn load(&self, capacity: Capacity) -> Load {
         let share = |part: u64, whole: u64| part.saturating_mul(1000).checked_div(whole).unwrap_or_default();
         let cpu = share(self.reserved.cpu.0, capacity.cpu.0);
         let memory = share(self.reserved.memory.0, capacity.memory.0);

@@ -41,6 +41,8 @@ pub struct State {
     pub(crate) occupancy: OrdMap<NodeId, Occupancy>,
     pub(crate) on_node: OrdMap<NodeId, OrdSet<TaskId>>,
     pub(crate) unplaced: OrdSet<TaskId>,
+    /// Tasks that run and that somebody wants elsewhere.
+    pub(crate) leaving: OrdSet<TaskId>,
     pub(crate) draining: OrdSet<NodeId>,
     /// The nodes that take tasks, the emptiest first.
     pub(crate) by_load: OrdSet<(Load, NodeId)>,
@@ -237,6 +239,11 @@ impl State {
     /// The tasks that wait for a node.
     pub fn unplaced(&self) -> impl Iterator<Item = TaskId> {
         self.unplaced.iter().copied()
+    }
+
+    /// Tasks that somebody wants on another node.
+    pub fn leaving(&self) -> impl Iterator<Item = TaskId> {
+        self.leaving.iter().copied()
     }
 
     /// The nodes that are being drained.
@@ -456,6 +463,9 @@ impl State {
                 }
             }
         }
+        if task.leaves && task.occupies().is_some() {
+            self.leaving.insert(id);
+        }
         self.tasks.insert(id, task);
     }
 
@@ -474,6 +484,7 @@ impl State {
     fn unindex_task(&mut self, id: TaskId) {
         let Some(old) = self.tasks.get(&id).cloned() else { return };
         self.unplaced.remove(&id);
+        self.leaving.remove(&id);
         let Some(placement) = &old.placement else { return };
         // What is empty is left out, so that a state that was restored equals one that never was.
         if let Some(on_node) = self.on_node.get_mut(&placement.node) {

@@ -463,6 +463,7 @@ fn rollouts() -> Vec<Command> {
             expected: None,
         },
         Command::Revise { task: task(1, 1), version: SpecVersion(3) },
+        Command::Move { task: task(1, 1) },
         Command::Undo { service: web(), to: None },
         Command::Undo { service: web(), to: Some(SpecVersion(1)) },
         Command::Restart { service: web() },

@@ -167,6 +167,11 @@ fn count(
     if is_lost {
         return;
     }
+    // Its successor may serve before it does not, and is then what counts as the slot's.
+    let moves = |task: &Task| {
+        task.desired == model::Desired::Yielding || state.has_other_place(id, task.version, &state.shunned())
+    };
+    one.leaving += u32::from(task.leaves && moves(task));
     one.running += u32::from(task.is_running());
     if task.is_ready() {
         slots.ready.insert(id.slot);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use model::{NodeId, RequestId};
 use tokio::time::{Instant, sleep};
-use tonic::Request;
-use wire::proto::api::UpdateNodeRequest;
+use tonic::{Request, Response, Status};
 use wire::proto::api::cluster_server::Cluster as _;
+use wire::proto::api::{PlanRebalanceRequest, RebalanceRequest, UpdateNodeRequest};
 use wire::proto::model::Availability;
 
 use crate::check::Check;
@@ -15,6 +16,9 @@ use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::net::{Net, Port, USERS};
 use crate::trace::Trace;
+
+/// Whoever has asked so often for something that is not needed gives up.
+const ATTEMPTS: u32 = 10;
 
 #[derive(Debug)]
 pub(crate) struct Operator {
@@ -43,6 +47,10 @@ impl Operator {
     pub(crate) async fn run(self, until: Instant) {
         while Instant::now() < until && !self.trace.is_broken() {
             sleep(self.dice.millis(3_000, 15_000)).await;
+            if self.dice.chance(20) {
+                self.rebalance().await;
+                continue;
+            }
             let node = self.dice.pick(&self.nodes);
             self.change(node, self.choose()).await;
         }
@@ -70,6 +78,43 @@ impl Operator {
                 UpdateNodeRequest { set_labels, ..UpdateNodeRequest::default() }
             }
         }
+    }
+
+    /// Has moved what the leader finds uneven; whoever is not answered for long does without.
+    async fn rebalance(&self) {
+        let asked = self.insist(|port: Port| {
+            Box::pin(async move { port.api.plan_rebalance(Request::new(PlanRebalanceRequest {})).await })
+        });
+        let Some(plan) = asked.await else { return };
+        let tasks: Vec<_> = plan.moves.into_iter().filter_map(|found| found.task).collect();
+        if tasks.is_empty() {
+            self.trace.count("nothing to rebalance");
+            return;
+        }
+        let rebalance = RebalanceRequest { request: wire::request_text(RequestId(self.dice.id())), tasks };
+        self.trace.line(format_args!("operator: {} tasks are to move", rebalance.tasks.len()));
+        let asked = self.insist(move |port: Port| {
+            let rebalance = rebalance.clone();
+            Box::pin(async move { port.api.rebalance(Request::new(rebalance)).await })
+        });
+        if asked.await.is_some_and(|reply| reply.changed) {
+            self.trace.count("rebalanced");
+        }
+    }
+
+    /// Asks one manager after the other until one answers.
+    async fn insist<T: Send + 'static>(
+        &self,
+        ask: impl Fn(Port) -> BoxFuture<'static, Result<Response<T>, Status>> + Clone + Send + 'static,
+    ) -> Option<T> {
+        for _ in 0..ATTEMPTS {
+            let asked = self.net.ask(USERS, self.dice.pick(&self.managers), PATIENCE, ask.clone());
+            if let Ok(Ok(answer)) = asked.await {
+                return Some(answer.into_inner());
+            }
+            sleep(self.dice.millis(50, 300)).await;
+        }
+        None
     }
 
     /// Asks until there is an answer.

@@ -40,6 +40,7 @@ impl Step<'_> {
             created: self.state.time,
             desired: Desired::Running,
             avoid,
+            leaves: false,
             placement: None,
             status: None,
             verdict: None,
@@ -85,6 +86,19 @@ impl Step<'_> {
         let row = NodeRow { next_address, next_port, ..NodeRow::clone(row) };
         // Nothing of it that an index is made of has changed.
         self.state.nodes.insert(node_id, Arc::new(row));
+        self.put_task(id, task);
+        Ok(Done::Changed)
+    }
+
+    pub(super) fn move_task(&mut self, id: TaskId) -> Outcome {
+        let task = self.state.task(id).ok_or(Rejected::NoTask(id))?;
+        if task.desired != Desired::Running || task.occupies().is_none() {
+            return Err(Rejected::NotWanted(id));
+        }
+        if task.leaves {
+            return Ok(Done::Unchanged);
+        }
+        let task = Task { leaves: true, ..task.clone() };
         self.put_task(id, task);
         Ok(Done::Changed)
     }

@@ -87,6 +87,7 @@ fn kind_of(command: &Command) -> Kind {
         Command::Revise { task, version } => {
             Kind::Revise(of::Revise { task: Some(task.into()), version: version.0 })
         }
+        Command::Move { task } => Kind::Move(of::Move { task: Some(task.into()) }),
         Command::RunJob { service } => Kind::RunJob(of::RunJob { service: service.to_string() }),
         Command::StopJob { service } => Kind::StopJob(of::StopJob { service: service.to_string() }),
         Command::Due { service, at } => Kind::Due(of::Due { service: service.0, at: at.0 }),
@@ -231,6 +232,7 @@ impl TryFrom<proto::Command> for Command {
                 let task = Field("Revise", "task").required(task)?;
                 Ok(Self::Revise { task, version: SpecVersion(version) })
             }
+            Kind::Move(of::Move { task }) => Ok(Self::Move { task: Field("Move", "task").required(task)? }),
             Kind::DropService(of::DropService { service }) => {
                 Ok(Self::DropService { service: ServiceId(service) })
             }

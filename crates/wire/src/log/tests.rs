@@ -46,6 +46,7 @@ fn number(command: &Command) -> u32 {
         Command::LabelNode { .. } => 41,
         Command::RemoveNode { .. } => 42,
         Command::Configure { .. } => 43,
+        Command::Move { .. } => 44,
     }
 }
 
@@ -56,7 +57,7 @@ fn every_command_reads_back_as_written() {
         assert_eq!(decode(&encode(&proposal)).as_ref(), Ok(&proposal));
         seen.extend(proposal.commands.iter().map(number));
     }
-    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=37).chain(39..=43).collect());
+    assert_eq!(seen, (1..=22).chain([27, 28, 29]).chain(33..=37).chain(39..=44).collect());
 }
 
 /// The number that a rejection has in `proto/log.proto`.

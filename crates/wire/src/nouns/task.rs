@@ -16,13 +16,14 @@ choices! {
 
 impl From<&model::Task> for proto::Task {
     fn from(task: &model::Task) -> Self {
-        let model::Task { version, run, created, desired, avoid, placement, status, verdict } = task;
+        let model::Task { version, run, created, desired, avoid, leaves, placement, status, verdict } = task;
         Self {
             version: version.0,
             run: *run,
             created: created.0,
             desired: proto::Desired::from(*desired).into(),
             avoid: avoid.map(|node| node.0),
+            leaves: *leaves,
             placement: placement.as_ref().map(Into::into),
             status: status.as_ref().map(Into::into),
             verdict: verdict.map(|verdict| proto::TaskVerdict::from(verdict).into()),
@@ -34,7 +35,7 @@ impl TryFrom<proto::Task> for model::Task {
     type Error = Invalid;
 
     fn try_from(task: proto::Task) -> Result<Self, Invalid> {
-        let proto::Task { version, run, created, desired, avoid, placement, status, verdict } = task;
+        let proto::Task { version, run, created, desired, avoid, leaves, placement, status, verdict } = task;
         let at = |field| Field("Task", field);
         Ok(Self {
             version: SpecVersion(version),
@@ -42,6 +43,7 @@ impl TryFrom<proto::Task> for model::Task {
             created: Timestamp(created),
             desired: at("desired").choice::<proto::Desired, _>(desired)?,
             avoid: avoid.map(NodeId),
+            leaves,
             placement: optional(placement)?,
             status: optional(status)?,
             verdict: verdict.map(|value| at("verdict").choice::<proto::TaskVerdict, _>(value)).transpose()?,
