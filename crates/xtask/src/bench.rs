@@ -5,12 +5,15 @@
 //! two starts of the client. Each is taken several times on one cluster, and the median is what counts. What a time is made
 //! of is then looked at on another cluster, whose daemons log each step. Each sample begins after a minute's rest.
 //!
-//! [`node`] is `cargo xtask bench node`, of one machine beside its peers.
+//! [`node`] is `cargo xtask bench node`, of one machine beside its peers. [`mod@write`] is `cargo xtask bench write`, of one
+//! write beside etcd's.
 
+mod figure;
 mod hops;
 pub(crate) mod node;
 mod stress;
 mod table;
+pub(crate) mod write;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -236,6 +236,11 @@ impl Cluster {
         leader.map(|node| node.node).context("no node leads")
     }
 
+    /// The socket on which a node's daemon answers root.
+    pub(crate) fn socket(&self, node: &str) -> PathBuf {
+        Path::new("/run/gantry").join(self.name).join(node).join("api.sock")
+    }
+
     /// Waits until all nodes are ready and one of them leads.
     pub(crate) fn await_nodes(&self, nodes: usize) -> Result<()> {
         wait::until("all nodes to be ready", PATIENCE, || {

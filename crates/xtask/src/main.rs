@@ -7,7 +7,7 @@
 //! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what
 //!   runs on it;
 //! - [`inventory`]: what there is of gantry on this machine, to compare before and after. [`procs`]: its processes;
-//! - [`docker`], [`registry`]: peers from Debian's packages, which are gone when the command is. Nothing that CI runs
+//! - [`docker`], [`etcd`], [`registry`]: peers from Debian's packages, which are gone when the command is. Nothing that CI runs
 //!   needs them;
 //! - [`command`] (other programs), [`wait`] (predicates, deadlines, Ctrl-C), [`packages`], [`project`], [`http`],
 //!   [`chance`], [`output`].
@@ -20,6 +20,7 @@ mod command;
 mod compare;
 mod demo;
 mod docker;
+mod etcd;
 mod http;
 mod images;
 mod inventory;
@@ -106,6 +107,15 @@ Examples:
     Node(bench::node::Options),
     /// Placement alone: tasks a second on thousands of nodes, and what one more task costs
     Scheduler,
+    /// One write: how long a deployment takes to be acknowledged, and how many are a second, beside etcd's puts
+    #[command(after_help = "\
+Three managers and three servers of etcd, which is installed for it, run on the same disk and are written to in turn.
+
+Examples:
+  cargo xtask bench write
+  cargo xtask bench write --samples 1 --writes 500
+  cargo xtask bench write --json out.json")]
+    Write(bench::write::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +155,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { what: Bench::Cluster(options) } => bench::run(&options),
         Task::Bench { what: Bench::Node(options) } => bench::node::run(&options),
         Task::Bench { what: Bench::Scheduler } => bench::scheduler(),
+        Task::Bench { what: Bench::Write(options) } => bench::write::run(&options),
         Task::Compare { with: Compare::Docker(options) } => compare::run(&options),
         Task::Simulate(options) => simulate::run(&options),
         Task::Vm => vm::run(),

@@ -40,6 +40,15 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     executable(&messages, name).with_context(|| format!("cargo built {name} and does not say where"))
 }
 
+/// Builds a program that one command alone needs, which is among some crate's `examples`, and says where it is.
+pub(crate) fn example(name: &str) -> Result<PathBuf> {
+    // Of the whole workspace for the same reason.
+    let build = ["build", "--workspace", "--example", name];
+    cargo().args(build).show()?;
+    let messages = cargo().args(build).args(["--message-format", "json"]).read()?;
+    executable(&messages, name).with_context(|| format!("cargo built {name} and does not say where"))
+}
+
 /// Builds the tests and says where one of a package's test programs is.
 pub(crate) fn test_program(package: &str, name: &str) -> Result<PathBuf> {
     cargo().args(["test", "--workspace", "--no-run"]).show()?;

@@ -9,7 +9,6 @@
 //! - [`profile`]: where the time of a hundred starts at once goes.
 
 mod docker;
-mod figure;
 mod gantry;
 mod plan;
 mod profile;
@@ -25,6 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use super::figure::{self, Figure, Who};
 use super::hops;
 use crate::cluster::Cluster;
 use crate::docker::Docker;
@@ -32,7 +32,6 @@ use crate::output::{complain, say, seconds};
 use crate::procs::{self, Process};
 use crate::registry::{self, Registry};
 use crate::{images, packages, project, wait};
-use figure::{Figure, Who};
 use plan::{AT_ONCE, CHURNED, ENTERED, EXECUTED, ONE, PULLED, READY, SHIM_OF_MANY, SHIM_OF_SOME};
 use runtimes::Runtime;
 

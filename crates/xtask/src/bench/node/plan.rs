@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::figure::{Better, Figure, Who};
+use crate::bench::figure::{Better, Figure, Who};
 
 pub(super) const EXECUTED: &str = "assignment → exec, one at a time";
 pub(super) const READY: &str = "assignment → running and reachable";

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::super::table::{Summary, figure, summary};
+use super::table::{Summary, figure, summary};
 use crate::chance::Chance;
 
 /// Whose samples.
@@ -20,6 +20,7 @@ pub(super) enum Who {
     Crun,
     Docker,
     Swarm,
+    Etcd,
 }
 
 impl Who {
@@ -30,6 +31,7 @@ impl Who {
             Self::Crun => "crun",
             Self::Docker => "docker",
             Self::Swarm => "Swarm",
+            Self::Etcd => "etcd",
         }
     }
 }
@@ -99,6 +101,11 @@ impl Figure {
         }
     }
 
+    /// Of all samples of all rounds.
+    pub(super) fn median(&self, who: Who) -> Option<f64> {
+        summary(&self.rounds(who).concat()).map(|summary| summary.median)
+    }
+
     fn ratio(&self, peer: Who) -> Option<Ratio> {
         if peer == Who::Gantry {
             return None;
@@ -138,8 +145,7 @@ impl Figure {
         for (name, bar) in bars.into_iter().filter_map(|(name, bar)| bar.map(|bar| (name, bar))) {
             write!(title, ", {name} {}", figure(bar)).expect("writing to a string cannot fail");
         }
-        let own: Vec<f64> = self.rounds(Who::Gantry).concat();
-        match summary(&own).map(|own| self.verdict(own.median)) {
+        match self.median(Who::Gantry).map(|own| self.verdict(own)) {
             Some(verdict) if !verdict.is_empty() => format!("{title}: {verdict}"),
             Some(_) | None => title,
         }
@@ -244,7 +250,7 @@ pub(super) fn json(figures: &[Figure]) -> Value {
 }
 
 /// The sample that so many of a hundred do not exceed; `None` of none.
-fn percentile(samples: &[f64], hundredths: usize) -> Option<f64> {
+pub(super) fn percentile(samples: &[f64], hundredths: usize) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (sorted.len() * hundredths).div_ceil(100);
