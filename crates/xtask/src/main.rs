@@ -2,7 +2,7 @@
 //!
 //! It knows gantry as its users do, as a program that is called, and imports none of its crates. In reading order:
 //!
-//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`compare`], [`simulate`], [`mod@vm`],
+//! - [`checks`] (`test`: all that CI runs), [`demo`], [`soak`], [`mod@bench`], [`compare`], [`simulate`], [`planted`], [`mod@vm`],
 //!   [`images`]: one module a command;
 //! - [`cluster`]: a dev cluster of one's own, which is gone when the command is, whatever happened. [`workload`]: what
 //!   runs on it;
@@ -26,6 +26,7 @@ mod images;
 mod inventory;
 mod output;
 mod packages;
+mod planted;
 mod procs;
 mod project;
 mod registry;
@@ -79,6 +80,11 @@ enum Task {
     },
     /// Run simulated clusters
     Simulate(simulate::Options),
+    /// Plant bugs in a copy of the project, one at a time, and see that the simulation finds each
+    #[command(after_help = "Examples:
+  cargo xtask planted
+  cargo xtask planted --only fsync --seeds 200")]
+    Planted(planted::Options),
     /// Run containers and a cluster in a virtual machine whose cgroups are v2 alone
     Vm,
     /// Make images from Debian's packages, for machines that reach no registry
@@ -158,6 +164,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench { what: Bench::Write(options) } => bench::write::run(&options),
         Task::Compare { with: Compare::Docker(options) } => compare::run(&options),
         Task::Simulate(options) => simulate::run(&options),
+        Task::Planted(options) => planted::run(&options),
         Task::Vm => vm::run(),
         Task::Images { names, fresh } => images::run(&names, fresh),
     }
