@@ -101,7 +101,15 @@ impl Attribute {
     fn is(&self, id: NodeId, node: &Node, value: &str) -> bool {
         match self {
             Self::Ip => Network::parse(value).is_some_and(|network| network.contains(node.address.ip())),
-            _ => self.of(id, node).is_some_and(|actual| actual.eq_ignore_ascii_case(value)),
+            Self::Id
+            | Self::Hostname
+            | Self::Role
+            | Self::Os
+            | Self::Arch
+            | Self::Label(_)
+            | Self::EngineLabel(_) => {
+                self.of(id, node).is_some_and(|actual| actual.eq_ignore_ascii_case(value))
+            }
         }
     }
 

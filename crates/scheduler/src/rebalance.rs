@@ -5,6 +5,7 @@
 //! found in the state in which those before it are done. What is packed on purpose is not evened out, and what has files of its
 //! node stays with them.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -156,7 +157,7 @@ impl<'a> View<'a> {
         let Some(node) = self.state.node(id) else { return Vec::new() };
         let over = &self.demand.spec.placement.spread_over;
         let values: Vec<_> =
-            over.iter().map(|attribute| attribute.of(id, node).map(std::borrow::Cow::into_owned)).collect();
+            over.iter().map(|attribute| attribute.of(id, node).map(Cow::into_owned)).collect();
         (1..=values.len()).map(|to| values[..to].to_vec()).collect()
     }
 
@@ -197,7 +198,7 @@ impl<'a> View<'a> {
             let attribute = self.demand.spec.placement.spread_over.get(level)?.clone();
             let value = |id| {
                 let node = self.state.node(id)?;
-                Some(attribute.of(id, node).map_or_else(|| "(none)".to_owned(), std::borrow::Cow::into_owned))
+                Some(attribute.of(id, node).map_or_else(|| "(none)".to_owned(), Cow::into_owned))
             };
             let (ours, others) = (here.groups[level] + 1, there.groups[level]);
             let (here, there) = ((value(from)?, ours), (value(to)?, others));
@@ -207,14 +208,14 @@ impl<'a> View<'a> {
             let (here, there) = (here.of_service + 1, there.of_service);
             return (there + 1 < here).then_some(Uneven::Service { here, there });
         }
-        let reserved = |load: Load| load.reserved;
-        if reserved(here.load) >= reserved(there.load) + MARGIN {
-            let here = reserved(self.state.load(from));
-            return Some(Uneven::Reserved { here, there: reserved(there.load) });
+        let (here, there) = (here.load, there.load);
+        if here.reserved >= there.reserved + MARGIN {
+            let here = self.state.load(from).reserved;
+            return Some(Uneven::Reserved { here, there: there.reserved });
         }
-        let is_free = reserved(here.load) == 0 && reserved(there.load) == 0;
-        (is_free && here.load.tasks > there.load.tasks)
-            .then_some(Uneven::Tasks { here: here.load.tasks + 1, there: there.load.tasks })
+        let is_free = here.reserved == 0 && there.reserved == 0;
+        (is_free && here.tasks > there.tasks)
+            .then_some(Uneven::Tasks { here: here.tasks + 1, there: there.tasks })
     }
 }
 

@@ -83,7 +83,7 @@ enum Task {
     /// Plant bugs in a copy of the project, one at a time, and see that the simulation finds each
     #[command(after_help = "Examples:
   cargo xtask planted
-  cargo xtask planted --only fsync --seeds 200")]
+  cargo xtask planted --only disk --seeds 200")]
     Planted(planted::Options),
     /// Run containers and a cluster in a virtual machine whose cgroups are v2 alone
     Vm,

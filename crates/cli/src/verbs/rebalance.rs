@@ -29,7 +29,7 @@ const LIST: &str = "gantry ps";
   gantry rebalance --yes        moves it")]
 pub struct Rebalance {
     /// Move what is shown
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     yes: bool,
     /// How to write what there is to move
     #[arg(short, long, value_enum, default_value_t)]
@@ -47,18 +47,9 @@ struct Row<'a> {
     reason: &'a str,
 }
 
-fn rows(moves: &[RebalanceMove]) -> Vec<Row<'_>> {
-    let row = |found: &'_ RebalanceMove| found.task.as_ref().map_or(0, |task| task.slot);
-    moves
-        .iter()
-        .map(|found| Row {
-            service: &found.service,
-            slot: row(found),
-            from: &found.from,
-            to: &found.to,
-            reason: &found.reason,
-        })
-        .collect()
+fn row(found: &RebalanceMove) -> Row<'_> {
+    let RebalanceMove { task, service, from, to, reason } = found;
+    Row { service, slot: task.map_or(0, |task| task.slot), from, to, reason }
 }
 
 fn table(rows: &[Row<'_>]) -> String {
@@ -81,10 +72,10 @@ impl Rebalance {
             client.plan_rebalance(PlanRebalanceRequest {}).await
         });
         let RebalancePlan { moves } = reply.await?;
-        let rows = rows(&moves);
+        let rows: Vec<_> = moves.iter().map(row).collect();
         session.output.data(render::list(self.output, &rows, |_| table(&rows)))?;
         if !self.yes || moves.is_empty() {
-            if !moves.is_empty() && self.output == Format::Table {
+            if !moves.is_empty() && matches!(self.output, Format::Table | Format::Wide) {
                 session.output.data("nothing was moved; `gantry rebalance --yes` moves them\n")?;
             }
             return Ok(());
